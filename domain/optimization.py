@@ -1,0 +1,46 @@
+"""Messages of an optimization run."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from domain.base import Message
+from domain.config import Name
+from domain.plan import OptimizationPlan, OptimizationResult
+from domain.policy import Constraint, Objective
+
+Phase = Literal["observe", "analyze", "decide", "act"]
+PHASES: tuple[Phase, ...] = ("observe", "analyze", "decide", "act")
+RunStatus = Literal["queued", "running", "completed", "failed"]
+
+
+class OptimizationRequest(Message):
+    """What to optimize. No services: every known one.
+
+    Objectives replace the policy's, constraints are added to them.
+    """
+
+    services: list[Name] | None = Field(default=None, max_length=1000)
+    objectives: list[Objective] | None = Field(default=None, min_length=1, max_length=20)
+    constraints: list[Constraint] | None = Field(default=None, max_length=100)
+    dry_run: bool = False
+
+
+class OptimizationResponse(Message):
+    """The answer to a trigger; `eta` is in ms."""
+
+    optimization_id: str
+    status: RunStatus
+    plan: OptimizationPlan | None = None
+    eta: int | None = None
+
+
+class OptimizationStatus(Message):
+    """Where a run is; `progress` is 0..100."""
+
+    id: str
+    status: RunStatus
+    progress: int
+    current_phase: Phase
+    result: OptimizationResult | None = None
+    error: str | None = None

@@ -1,0 +1,135 @@
+"""The control row: run, pause, emergency stop. Committed here before anything is signalled."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.deployment import OPEN_STATUSES
+from domain.errors import Conflict, Stopped
+from storage import configs, rollback
+from storage.events import alert, emit
+from storage.tables import Control, Optimization, OptimizedService, Rollout, db_now
+
+SYSTEM = "global"
+
+
+@dataclass(frozen=True, slots=True)
+class StopOutcome:
+    """What an emergency stop ended, by id, so that the workflows can be hurried along."""
+
+    timestamp: int
+    revision: int
+    rollouts: list[str]
+    optimizations: list[str]
+
+
+async def get(session: AsyncSession) -> Control:
+    """The control row as it is."""
+    return (await session.execute(select(Control))).scalar_one()
+
+
+async def hold(session: AsyncSession) -> Control:
+    """The control row, locked against a change until this transaction ends.
+
+    Whoever also locks rollouts or scopes takes this lock first.
+    """
+    return (await session.execute(select(Control).with_for_update(read=True))).scalar_one()
+
+
+async def require_running(session: AsyncSession, epoch: int | None = None) -> Control:
+    """Hold the row, and require that no emergency stop does.
+
+    `epoch` is that of the run which asks; None for a request that starts something new. A pause is no
+    hindrance here: what it holds back, and how, is the caller's affair.
+
+    Raises:
+        Stopped: an emergency stop holds, or one came after the run began.
+    """
+    row = await hold(session)
+    if row.state == "stopped":
+        raise Stopped(f"emergency stop: {row.reason}. Nothing starts until resume")
+    if epoch is not None and row.epoch != epoch:
+        raise Stopped("an emergency stop came after this run began")
+    return row
+
+
+async def pause(session: AsyncSession, *, reason: str | None, by: str) -> Control:
+    """Hold every run before its next step, and every schedule. Idempotent.
+
+    Raises:
+        Conflict: an emergency stop holds, which is stronger.
+    """
+    row = await _locked(session)
+    if row.state == "stopped":
+        raise Conflict("an emergency stop holds; resume ends it")
+    if row.state == "running":
+        await _change(session, row, "paused", reason, by)
+    return row
+
+
+async def resume(session: AsyncSession, *, by: str) -> Control:
+    """End a pause or an emergency stop. Idempotent."""
+    row = await _locked(session)
+    if row.state != "running":
+        await _change(session, row, "running", None, by)
+    return row
+
+
+async def emergency_stop(session: AsyncSession, *, reason: str, by: str) -> StopOutcome:
+    """End every run and every open share, and put each scope back on its last version known good.
+
+    One transaction that needs nothing but PostgreSQL. Runs of earlier epochs can do nothing more once it is
+    committed, whether they hear of it or not.
+    """
+    row = await _locked(session)
+    row.epoch += 1
+    await _change(session, row, "stopped", reason, by)
+    open_rollouts = (
+        await session.execute(
+            select(Rollout).where(Rollout.status.in_(OPEN_STATUSES)).order_by(Rollout.id).with_for_update()
+        )
+    ).scalars()
+    rollouts = []
+    for rollout in open_rollouts:
+        await rollback.roll_back(session, rollout, reason=f"emergency stop: {reason}", automatic=False)
+        rollouts.append(rollout.id)
+    await configs.restore_known_good(session, reason=f"emergency stop: {reason}", by=by)
+    optimizations = await _end_optimizations(session, reason)
+    alert(session, SYSTEM, "critical", f"emergency stop by {by}: {reason}")
+    return StopOutcome(row.changed_at, row.revision, rollouts, optimizations)
+
+
+async def _locked(session: AsyncSession) -> Control:
+    return (await session.execute(select(Control).with_for_update())).scalar_one()
+
+
+async def _change(session: AsyncSession, row: Control, state: str, reason: str | None, by: str) -> None:
+    row.state, row.reason, row.changed_by = state, reason, by
+    row.revision += 1
+    row.changed_at = db_now()
+    await session.flush()
+    await session.refresh(row)
+
+
+async def _end_optimizations(session: AsyncSession, reason: str) -> list[str]:
+    ended = (
+        await session.execute(
+            update(Optimization)
+            .where(Optimization.status.in_(("queued", "running")))
+            .values(status="failed", error=f"emergency stop: {reason}", ended_at=func.now())
+            .returning(Optimization.id)
+        )
+    ).scalars()
+    ids = sorted(ended)
+    await session.execute(
+        update(OptimizedService).where(OptimizedService.optimization_id.in_(ids)).values(open=False)
+    )
+    for optimization_id in ids:
+        emit(
+            session,
+            "optimization.complete",
+            SYSTEM,
+            {"optimizationId": optimization_id, "decision": "skip", "duration": 0, "changesApplied": False},
+        )
+    return ids

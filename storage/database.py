@@ -1,0 +1,122 @@
+"""Connections to PostgreSQL and the transaction boundary."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from domain.errors import DatabaseError
+
+CONNECT_SECONDS = 5.0
+STATEMENT_SECONDS = 30.0
+_UNREACHABLE = (OSError, asyncio.TimeoutError, InterfaceError, OperationalError, PoolTimeout)
+
+
+class Database:
+    """The engine for records and a raw asyncpg pool for COPY and LISTEN, on one PostgreSQL.
+
+    `url` is `postgresql://user:password@host:port/name`. Nothing is connected before it is needed.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.url = make_url(url).set(drivername="postgresql")
+        self._engine = create_async_engine(
+            self.url.set(drivername="postgresql+asyncpg"),
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=CONNECT_SECONDS,
+            pool_pre_ping=True,
+            json_serializer=lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")),
+            connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS},
+        )
+        self._session = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._pool_size = pool_size
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._pool_lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session in a transaction, committed at the end of the block, rolled back on any exception.
+
+        Raises:
+            DatabaseError: PostgreSQL is out of reach, or went away meanwhile. Whether a commit that was
+                under way took place is then unknown.
+        """
+        with unreachable_as_database_error():
+            async with self._session.begin() as session:
+                yield session
+
+    async def pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        """The raw asyncpg pool, made at its first use.
+
+        Raises:
+            DatabaseError: PostgreSQL is out of reach.
+        """
+        async with self._pool_lock:
+            if self._pool is None:
+                with unreachable_as_database_error():
+                    self._pool = await asyncpg.create_pool(
+                        self.dsn,
+                        min_size=0,
+                        max_size=self._pool_size,
+                        timeout=CONNECT_SECONDS,
+                        command_timeout=STATEMENT_SECONDS,
+                        init=_with_json,
+                    )
+            return self._pool
+
+    @property
+    def dsn(self) -> str:
+        """The address as plain asyncpg and psql take it, password included."""
+        return self.url.render_as_string(hide_password=False)
+
+    async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
+        """A connection outside the pools, for LISTEN."""
+        with unreachable_as_database_error():
+            return await asyncpg.connect(self.dsn, timeout=CONNECT_SECONDS)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+        if self._pool is not None:
+            await self._pool.close()
+
+
+async def _with_json(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await connection.set_type_codec(
+        "jsonb", encoder=_dump_json, decoder=json.loads, schema="pg_catalog", format="text"
+    )
+
+
+def _dump_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class unreachable_as_database_error:  # noqa: N801  used as a function, in `with`
+    """Turn what the drivers raise when PostgreSQL cannot be reached into `DatabaseError`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if error is None or isinstance(error, DatabaseError):
+            return
+        lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        refused = isinstance(
+            error,
+            asyncpg.PostgresConnectionError
+            | asyncpg.CannotConnectNowError
+            | asyncpg.TooManyConnectionsError
+            | asyncpg.InterfaceError
+            | asyncpg.InsufficientResourcesError
+            | asyncpg.OperatorInterventionError,
+        )
+        if lost or refused or isinstance(error, _UNREACHABLE):
+            raise DatabaseError("PostgreSQL cannot be reached", retry_after=1) from error

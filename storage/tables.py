@@ -1,0 +1,255 @@
+"""Every table of records. `metrics` and `quality`, which are written by COPY, are in `storage.samples`."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Dialect,
+    Float,
+    ForeignKey,
+    Identity,
+    Integer,
+    Text,
+    TypeDecorator,
+    func,
+    type_coerce,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Millis(TypeDecorator[int]):
+    """A `timestamptz` in PostgreSQL, integer milliseconds since the epoch in Python."""
+
+    impl = TIMESTAMP(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.fromtimestamp(value / 1000, UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else round(value.timestamp() * 1000)
+
+
+def db_now() -> ColumnElement[int]:
+    """When the present transaction began, by the database's clock."""
+    return type_coerce(func.now(), Millis)
+
+
+def db_clock() -> ColumnElement[int]:
+    """The database's clock at this statement."""
+    return type_coerce(func.clock_timestamp(), Millis)
+
+
+Json = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    # What the database computes is read back with the statement: async code cannot load it later.
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012  read once by SQLAlchemy
+    type_annotation_map = {str: Text, Json: JSONB(none_as_null=True), list[str]: ARRAY(Text)}  # noqa: RUF012  read once by SQLAlchemy
+
+
+class Control(Base):
+    """The one row that says whether anything may start or go on.
+
+    `epoch` counts emergency stops: a run that began in an earlier epoch may do nothing more. `revision`
+    counts every change, so that a late signal can be told from a present one.
+    """
+
+    __tablename__ = "control"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    state: Mapped[str]
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str | None]
+    changed_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+    changed_by: Mapped[str | None]
+
+
+class ApiKey(Base):
+    """A key, of which only the hash is kept."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+    expires_at: Mapped[int | None] = mapped_column(Millis)
+    revoked_at: Mapped[int | None] = mapped_column(Millis)
+
+
+class Service(Base):
+    """A known service. `policy` holds the fields that were given; what is absent takes its default."""
+
+    __tablename__ = "services"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    policy: Mapped[Json]
+    created_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+    updated_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+
+
+class ScopeState(Base):
+    """What a scope serves. No active version: it inherits."""
+
+    __tablename__ = "scopes"
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    active_version: Mapped[str | None]
+    known_good_version: Mapped[str | None]
+    applied_at: Mapped[int | None] = mapped_column(Millis)
+    applied_by: Mapped[str | None]
+    last_number: Mapped[int] = mapped_column(Integer, server_default="0")
+
+
+class ConfigVersion(Base):
+    """A version of a scope's configuration. Never edited."""
+
+    __tablename__ = "config_versions"
+    version: Mapped[str] = mapped_column(primary_key=True)
+    scope: Mapped[str]
+    number: Mapped[int] = mapped_column(Integer)
+    config: Mapped[Json]
+    created_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+    created_by: Mapped[str]
+    change_type: Mapped[str]
+    reason: Mapped[str]
+    deployment_id: Mapped[str | None]
+    derived_from: Mapped[str | None]
+
+
+class Rollout(Base):
+    """A deployment. While it is open, its scope can have no other.
+
+    `plan` is a `RolloutPlan`, `policy` the policy as of the start. Every write of a run requires its `fence`,
+    and to raise the share its `epoch`. `bucket_until` is where the last closed bucket ended, by arrival.
+    """
+
+    __tablename__ = "rollouts"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    scope: Mapped[str]
+    strategy: Mapped[str]
+    change_type: Mapped[str]
+    changed_by: Mapped[str]
+    reason: Mapped[str]
+    from_version: Mapped[str]
+    to_version: Mapped[str]
+    optimization_id: Mapped[str | None]
+    plan: Mapped[Json]
+    policy: Mapped[Json]
+    predicted: Mapped[Json | None]
+    status: Mapped[str]
+    step: Mapped[int] = mapped_column(Integer, server_default="-1")
+    traffic_percent: Mapped[float] = mapped_column(Float, server_default="0")
+    watched_until: Mapped[int | None] = mapped_column(Millis)
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    fence: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    dispatched: Mapped[bool] = mapped_column(Boolean, server_default="false")
+    check_number: Mapped[int] = mapped_column(Integer, server_default="0")
+    bucket_until: Mapped[int | None] = mapped_column(Millis)
+    gate_state: Mapped[Json | None]
+    improvements: Mapped[Json | None]
+    rollback: Mapped[Json | None]
+    error: Mapped[str | None]
+    created_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+    started_at: Mapped[int | None] = mapped_column(Millis)
+    ended_at: Mapped[int | None] = mapped_column(Millis)
+
+
+class RolloutStep(Base):
+    """A step that began. Times are the workflow's."""
+
+    __tablename__ = "rollout_steps"
+    deployment_id: Mapped[str] = mapped_column(
+        ForeignKey("rollouts.id", ondelete="CASCADE"), primary_key=True
+    )
+    step: Mapped[int] = mapped_column(Integer, primary_key=True)
+    percent: Mapped[float] = mapped_column(Float)
+    traffic_percent: Mapped[float] = mapped_column(Float)
+    started_at: Mapped[int] = mapped_column(Millis)
+    ended_at: Mapped[int | None] = mapped_column(Millis)
+    extensions: Mapped[int] = mapped_column(Integer, server_default="0")
+    verdict: Mapped[str | None]
+
+
+class RolloutCheck(Base):
+    """One look at a rollout: what it saw and what followed. `at` is the workflow's time."""
+
+    __tablename__ = "rollout_checks"
+    deployment_id: Mapped[str] = mapped_column(
+        ForeignKey("rollouts.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    step: Mapped[int] = mapped_column(Integer)
+    at: Mapped[int] = mapped_column(Millis)
+    bucket_from: Mapped[int] = mapped_column(Millis)
+    bucket_until: Mapped[int] = mapped_column(Millis)
+    verdict: Mapped[str]
+    reason: Mapped[str]
+    result: Mapped[Json]
+
+
+class Optimization(Base):
+    """A run of the loop over some services."""
+
+    __tablename__ = "optimizations"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    progress: Mapped[int] = mapped_column(Integer, server_default="0")
+    phase: Mapped[str] = mapped_column(server_default="observe")
+    request: Mapped[Json]
+    triggered_by: Mapped[str]
+    trigger_details: Mapped[Json | None]
+    created_by: Mapped[str]
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    trigger_key: Mapped[str | None] = mapped_column(unique=True)
+    dispatched: Mapped[bool] = mapped_column(Boolean, server_default="false")
+    created_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+    started_at: Mapped[int | None] = mapped_column(Millis)
+    ended_at: Mapped[int | None] = mapped_column(Millis)
+    decision: Mapped[str | None]
+    reasoning: Mapped[str | None]
+    error: Mapped[str | None]
+
+
+class OptimizedService(Base):
+    """A service's part in an optimization. A service has one open at a time."""
+
+    __tablename__ = "optimized_services"
+    optimization_id: Mapped[str] = mapped_column(
+        ForeignKey("optimizations.id", ondelete="CASCADE"), primary_key=True
+    )
+    service: Mapped[str] = mapped_column(primary_key=True)
+    open: Mapped[bool] = mapped_column(Boolean, server_default="true")
+    observation: Mapped[Json | None]
+    analysis: Mapped[Json | None]
+    plan: Mapped[Json | None]
+    reasoning: Mapped[str | None]
+    deployment_id: Mapped[str | None]
+
+
+class Event(Base):
+    """The outbox and log of events, written in the transaction of the change that they report."""
+
+    __tablename__ = "events"
+    sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    type: Mapped[str]
+    scope: Mapped[str]
+    timestamp: Mapped[int] = mapped_column(Millis, server_default=func.now())
+    data: Mapped[Json]
+
+
+class IdempotencyKey(Base):
+    """The first answer to a POST that carried an `Idempotency-Key`, kept for 24 h."""
+
+    __tablename__ = "idempotency_keys"
+    principal: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    status: Mapped[int] = mapped_column(Integer)
+    answer: Mapped[Json]
+    created_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
