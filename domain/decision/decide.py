@@ -1,0 +1,55 @@
+"""The door to deciding: what holds for every strategy."""
+
+from domain.decision import wording
+from domain.decision.constraints import ValidationContext, cooldown_left, validate_config
+from domain.decision.contradictions import contradictions
+from domain.decision.problem import DecisionProblem, Skip, Strategy
+from domain.plan import OptimizationPlan, ValidationResult
+
+
+def decide(problem: DecisionProblem, strategy: Strategy) -> OptimizationPlan | Skip:
+    """A validated plan for one service, or a reasoned skip.
+
+    Contradictory hard constraints and a running cooldown end in a skip before the strategy is asked; a plan
+    that breaches a hard constraint never leaves here.
+    """
+    if faults := contradictions(problem.constraints):
+        return Skip(reasoning=f"No configuration can keep the constraints: {'; '.join(faults)}.")
+    if reason := _cooling_down(problem):
+        return Skip(reasoning=reason)
+    outcome = strategy.propose(problem)
+    if isinstance(outcome, Skip):
+        return outcome
+    result = validate_plan(problem, outcome)
+    if result.is_valid:
+        return outcome
+    breaches = "; ".join(v.message for v in result.violations if v.severity == "error")
+    return Skip(reasoning=f"The best plan found breaches hard constraints: {breaches}.")
+
+
+def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> ValidationResult:
+    """A plan held against the constraints of its problem."""
+    observed = next((o for o in problem.history if o.incumbent), None)
+    return validate_config(
+        plan.recommended_config,
+        constraints=problem.constraints,
+        search_space=problem.search_space,
+        predictions=plan.predictions,
+        context=ValidationContext(
+            now=problem.now,
+            last_change_at=problem.last_change_at,
+            traffic=problem.traffic,
+            tokens=observed.tokens if observed else None,
+        ),
+    )
+
+
+def _cooling_down(problem: DecisionProblem) -> str | None:
+    for constraint in problem.constraints:
+        left = cooldown_left(constraint, problem.now, problem.last_change_at)
+        if left and constraint.type == "hard":
+            return (
+                f"{wording.constraint_name(constraint)}: the last change is too recent, "
+                f"{wording.duration(left)} of the cooldown are left."
+            )
+    return None
