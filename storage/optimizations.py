@@ -11,6 +11,7 @@ from domain.errors import Conflict, NotFound
 from domain.ids import new_id
 from domain.optimization import OptimizationRequest, OptimizationStatus, Phase
 from domain.plan import Decision, OptimizationPlan, OptimizationResult, ResultDeployment
+from domain.scope import GLOBAL
 from storage import control
 from storage.events import emit
 from storage.tables import Optimization, OptimizedService, Rollout, Service, db_now
@@ -86,7 +87,7 @@ async def _already_open(session: AsyncSession, services: list[str]) -> Conflict:
             OptimizedService.open, OptimizedService.service.in_(services)
         )
     )
-    held = {service: run for service, run in holders}
+    held = dict(holders.tuples().all())
     named = ", ".join(f"{service} by {run}" for service, run in sorted(held.items()))
     return Conflict(f"being optimized already: {named or ', '.join(services)}", details={"held": held})
 
@@ -203,8 +204,7 @@ async def _end(session: AsyncSession, row: Optimization) -> None:
         "duration": _duration(row),
         "changesApplied": any(service.deployment_id for service in covered),
     }
-    for service in covered:
-        emit(session, "optimization.complete", service.service, data)
+    emit(session, "optimization.complete", covered[0].service if len(covered) == 1 else GLOBAL, data)
 
 
 def _duration(row: Optimization) -> int:

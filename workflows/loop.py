@@ -1,0 +1,42 @@
+"""What schedules run: a service's tick, and the housekeeping."""
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey
+
+with workflow.unsafe.imports_passed_through():
+    from workflows import calls, visibility
+    from workflows import messages as m
+
+SCHEDULED_AT = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
+
+
+@workflow.defn(name="Tick")
+class TickWorkflow:
+    """A schedule's hand: opens a run's row, which the dispatcher then starts."""
+
+    @workflow.run
+    async def run(self, arg: m.TickInput) -> m.TickResult:
+        """Open a run for the time that this tick was scheduled for."""
+        scheduled = workflow.info().typed_search_attributes.get(SCHEDULED_AT)
+        at = int(scheduled.timestamp() * 1000) if scheduled else visibility.millis()
+        return await calls.tick(m.TickActivityInput(service=arg.service, scheduled_at=at))
+
+
+@workflow.defn(name="Reconcile")
+class ReconcileWorkflow:
+    """Compares what PostgreSQL believes with what Temporal runs, and mends the difference."""
+
+    @workflow.run
+    async def run(self, arg: m.HousekeepingInput) -> m.HousekeepingResult:
+        """Reconcile once."""
+        return await calls.reconcile(arg)
+
+
+@workflow.defn(name="Maintain")
+class MaintainWorkflow:
+    """Makes partitions ahead of need and forgets what has expired."""
+
+    @workflow.run
+    async def run(self, arg: m.HousekeepingInput) -> m.HousekeepingResult:
+        """Maintain once."""
+        return await calls.maintain(arg)

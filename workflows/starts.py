@@ -1,0 +1,88 @@
+"""Starting a workflow for a row that is there already, in the one way that is safe to repeat."""
+
+from datetime import timedelta
+
+from temporalio.client import Client, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.errors import ServiceUnavailable
+from workflows import ids
+from workflows import messages as m
+from workflows.optimization import OptimizationWorkflow
+from workflows.rollout import RolloutWorkflow
+
+RPC_TIMEOUT = timedelta(seconds=5)
+# With these the request may have reached the server: whether the workflow started is not known.
+_UNKNOWN = (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED, RPCStatusCode.UNKNOWN)
+
+
+class StartUnknown(Exception):
+    """The answer to a start was lost. The dispatcher finds out."""
+
+
+async def start_optimization(client: Client, optimization_id: str, *, summary: str) -> None:
+    """Start the workflow of a queued run, or find it started.
+
+    Raises:
+        ServiceUnavailable: Temporal refused for certain.
+        StartUnknown: it may have started.
+    """
+    try:
+        await client.start_workflow(
+            OptimizationWorkflow.run,
+            m.OptimizationInput(optimization_id=optimization_id),
+            id=ids.optimization(optimization_id),
+            task_queue=ids.TASK_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            static_summary=summary,
+            rpc_timeout=RPC_TIMEOUT,
+        )
+    except WorkflowAlreadyStartedError:
+        return
+    except RPCError as error:
+        raise _failed_start(error) from error
+
+
+async def start_rollout(client: Client, deployment_id: str, *, summary: str) -> None:
+    """Start the workflow of a pending rollout, or find it started.
+
+    Raises:
+        ServiceUnavailable: Temporal refused for certain.
+        StartUnknown: it may have started.
+    """
+    try:
+        await client.start_workflow(
+            RolloutWorkflow.run,
+            m.RolloutInput(deployment_id=deployment_id),
+            id=ids.rollout(deployment_id),
+            task_queue=ids.TASK_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            static_summary=summary,
+            rpc_timeout=RPC_TIMEOUT,
+        )
+    except WorkflowAlreadyStartedError:
+        return
+    except RPCError as error:
+        raise _failed_start(error) from error
+
+
+def _failed_start(error: RPCError) -> ServiceUnavailable | StartUnknown:
+    if error.status in _UNKNOWN:
+        return StartUnknown(str(error))
+    return ServiceUnavailable(f"Temporal cannot be reached: {error.message}", retry_after=2)
+
+
+def rollout_handle(client: Client, deployment_id: str) -> WorkflowHandle[RolloutWorkflow, m.RolloutOutcome]:
+    """The workflow of a rollout, for signals, updates and queries."""
+    return client.get_workflow_handle_for(RolloutWorkflow.run, ids.rollout(deployment_id))
+
+
+def optimization_handle(
+    client: Client, optimization_id: str
+) -> WorkflowHandle[OptimizationWorkflow, m.OptimizationOutcome]:
+    """The workflow of a run, for signals and queries."""
+    return client.get_workflow_handle_for(OptimizationWorkflow.run, ids.optimization(optimization_id))
