@@ -1,0 +1,98 @@
+"""The calls of the API, as requests: one function per endpoint, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Union
+from urllib.parse import quote
+
+from llm_auto_optimizer._config import Config
+from llm_auto_optimizer._request import Request, get, post, put
+from llm_auto_optimizer._types import (
+    JSON,
+    ConfigUpdateResult,
+    Constraints,
+    Deployment,
+    Health,
+    IngestResult,
+    Objectives,
+    OptimizationStarted,
+    OptimizationStatus,
+    Policy,
+)
+
+ConfigLike = Union[Config, Mapping[str, Any]]
+
+
+def config(
+    service: str | None, endpoint: str | None, unit: str | None, etag: str | None = None
+) -> Request[JSON]:
+    """A scope's configuration, and the rollout that runs on it."""
+    path = "/config/current" if service is None else f"/config/service/{_segment(service)}"
+    return get(path, {"endpoint": endpoint, "unit": unit}, etag)
+
+
+def update_config(
+    config: ConfigLike,
+    reason: str,
+    service: str | None,
+    endpoint: str | None,
+    deployment_strategy: str | None,
+    validate_only: bool,
+) -> Request[ConfigUpdateResult]:
+    body = {
+        "config": config.to_dict() if isinstance(config, Config) else dict(config),
+        "reason": reason,
+        "service": service,
+        "endpoint": endpoint,
+        "deploymentStrategy": deployment_strategy,
+        "validateOnly": validate_only or None,
+    }
+    return post("/config/update", body)
+
+
+def metrics(batch: Sequence[Mapping[str, Any]]) -> Request[IngestResult]:
+    return post("/metrics", {"metrics": list(batch)})
+
+
+def quality(batch: Sequence[Mapping[str, Any]]) -> Request[IngestResult]:
+    return post("/quality", {"evaluations": list(batch)})
+
+
+def trigger_optimization(
+    services: Sequence[str] | None,
+    objectives: Objectives | None,
+    constraints: Constraints | None,
+    dry_run: bool,
+) -> Request[OptimizationStarted]:
+    body: dict[str, Any] = {
+        "services": None if services is None else list(services),
+        "objectives": None if objectives is None else list(objectives),
+        "constraints": None if constraints is None else list(constraints),
+        "dryRun": dry_run or None,
+    }
+    return post("/optimize/trigger", body)
+
+
+def optimization(optimization_id: str) -> Request[OptimizationStatus]:
+    return get(f"/optimize/{_segment(optimization_id)}")
+
+
+def deployment(deployment_id: str) -> Request[Deployment]:
+    return get(f"/deployments/{_segment(deployment_id)}")
+
+
+def policy(service: str) -> Request[JSON]:
+    return get(f"/services/{_segment(service)}")
+
+
+def put_policy(service: str, policy: Policy) -> Request[JSON]:
+    return put(f"/services/{_segment(service)}", policy)
+
+
+def health() -> Request[Health]:
+    return get("/health")
+
+
+def _segment(value: str) -> str:
+    return quote(value, safe="")
