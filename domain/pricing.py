@@ -33,6 +33,10 @@ class TokenPrices:
     output: float
     request: float = 0.0
 
+    def of(self, tokens_input: float, tokens_output: float) -> float:
+        """The cost of one call in USD."""
+        return tokens_input * self.input + tokens_output * self.output + self.request
+
 
 @dataclass(frozen=True, slots=True)
 class _Rate:
@@ -88,9 +92,7 @@ def price(
     a model's prices over time holds; without it the newest does, at noon UTC where the hour matters.
     """
     prices = token_prices(provider, model, overrides, at, tokens_input)
-    if prices is None:
-        return None
-    return tokens_input * prices.input + tokens_output * prices.output + prices.request
+    return None if prices is None else prices.of(tokens_input, tokens_output)
 
 
 def token_prices(

@@ -16,13 +16,11 @@ from domain.decision.bounds import (
 from domain.decision.contradictions import contradictions
 from domain.decision.history import TokenUse
 from domain.decision.problem import Traffic
+from domain.decision.providers import max_temperature, takes_top_k
 from domain.decision.wording import constraint_name, constraint_text
 from domain.plan import Prediction, ValidationResult, Violation
 from domain.policy import CandidateModel, Constraint, SearchSpace
 from domain.pricing import output_limit, token_prices
-
-NO_TOP_K = frozenset({"openai", "azure", "mistral", "x-ai", "x_ai", "deepseek"})
-"""Providers whose chat interface takes no topK."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +109,12 @@ class _Judgement:
                 f"maxTokens {self.config.max_tokens} is above the {limit} that {self.config.model_key} allows"
             )
             self.violations.append(Violation(constraint="maxTokens", severity="error", message=text))
-        if self.config.top_k is not None and self.config.provider.lower() in NO_TOP_K:
+        hottest = max_temperature(self.config.provider)
+        if self.config.temperature > hottest:
+            above = f"temperature {self.config.temperature:g} is above the limit"
+            text = f"{above} of {self.config.provider}, {hottest:g}"
+            self.violations.append(Violation(constraint="temperature", severity="error", message=text))
+        if self.config.top_k is not None and not takes_top_k(self.config.provider):
             text = f"{self.config.provider} takes no topK; it would be ignored or refused"
             self.violations.append(Violation(constraint="topK", severity="warning", message=text))
 
@@ -182,11 +185,7 @@ class _Judgement:
             prices = token_prices(
                 self.config.provider, self.config.model, self.entry, self.context.now, tokens.input
             )
-            return (
-                None
-                if prices is None
-                else _exact(prices.input * tokens.input + prices.output * output + prices.request)
-            )
+            return None if prices is None else _exact(prices.of(tokens.input, output))
         known = {"tokens.input": tokens.input, "tokens.output": output, "tokens.total": tokens.input + output}
         return _exact(known[metric]) if metric in known else None
 

@@ -3,6 +3,7 @@
 from domain.decision import wording
 from domain.decision.constraints import ValidationContext, cooldown_left, validate_config
 from domain.decision.contradictions import contradictions
+from domain.decision.pooling import pool
 from domain.decision.problem import DecisionProblem, Skip, Strategy
 from domain.plan import OptimizationPlan, ValidationResult
 
@@ -29,7 +30,7 @@ def decide(problem: DecisionProblem, strategy: Strategy) -> OptimizationPlan | S
 
 def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> ValidationResult:
     """A plan held against the constraints of its problem."""
-    observed = next((o for o in problem.history if o.incumbent), None)
+    pooled = pool(problem.history, problem.incumbent, problem.now)
     return validate_config(
         plan.recommended_config,
         constraints=problem.constraints,
@@ -39,7 +40,7 @@ def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> Validatio
             now=problem.now,
             last_change_at=problem.last_change_at,
             traffic=problem.traffic,
-            tokens=observed.tokens if observed else None,
+            tokens=pooled[0].tokens if pooled and pooled[0].incumbent else None,
         ),
     )
 

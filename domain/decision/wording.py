@@ -1,5 +1,6 @@
 """Numbers and constraints in plain words."""
 
+from domain.config import LLMConfig
 from domain.policy import Constraint
 
 _UNITS_MS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
@@ -47,3 +48,23 @@ def constraint_text(constraint: Constraint) -> str:
     if constraint.cooldown_ms is not None:
         parts.append(f"cooldown of {duration(constraint.cooldown_ms)}")
     return " and ".join(parts)
+
+
+def changes(before: LLMConfig, after: LLMConfig) -> str:
+    """What differs: `mistral/x in place of openai/y, temperature 0.7 -> 0.2`."""
+    parts = []
+    if after.model_key != before.model_key:
+        parts.append(f"{after.model_key} in place of {before.model_key}")
+    for name, old, new in (
+        ("temperature", before.temperature, after.temperature),
+        ("topP", before.top_p, after.top_p),
+        ("maxTokens", before.max_tokens, after.max_tokens),
+        ("topK", before.top_k, after.top_k),
+    ):
+        if old != new:
+            parts.append(f"{name} {_setting(old)} -> {_setting(new)}")
+    return ", ".join(parts)
+
+
+def _setting(setting: float | None) -> str:
+    return "none" if setting is None else f"{setting:g}"

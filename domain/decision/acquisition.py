@@ -1,0 +1,164 @@
+"""What each candidate is worth: utility against the incumbent, feasibility, expected improvement."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from domain.decision.bounds import PER_REQUEST, Bound, soft_weight
+from domain.decision.posterior import Array, Belief
+from domain.decision.responses import RESPONSES
+from domain.policy import Objective
+
+SOFT_PENALTY = 0.1
+"""Utility that the certain breach of a soft constraint of weight 1 costs."""
+
+BREACH_COST = 1.0
+"""How much less the incumbent counts while it breaches a hard constraint itself."""
+
+AS_GOOD = 0.02
+"""The fraction by which one score may lie below another and count as equal to it."""
+
+_SURE = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The least `feasibility`, and the least `score`, which is EI x feasibility^power."""
+
+    power: int
+    feasibility: float
+    score: float
+
+
+GATES = (Gate(1, 0.30, 0.02), Gate(2, 0.15, 0.01))
+"""Tried in turn. They are loose, since a canary is small and watched; promotion is strict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appraisal:
+    """Per candidate: utility against the incumbent (`gain`, `gain_sd`), `feasibility`, `better` (the
+    probability of a gain), `ei`, and `keeps`: whether the predicted means keep every hard bound.
+
+    `by_bound` is the probability that each hard bound is kept, bounds in rows.
+    """
+
+    gain: Array
+    gain_sd: Array
+    feasibility: Array
+    better: Array
+    ei: Array
+    keeps: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    by_bound: Array
+
+
+def objective_weights(objectives: Sequence[Objective]) -> dict[str, float]:
+    """Utility per unit of each response's change, weights normalised to 1; negative where less is better."""
+    whole = sum(objective.weight for objective in objectives)
+    weights: dict[str, float] = {}
+    for objective in objectives:
+        metric = PER_REQUEST.get(objective.metric, objective.metric)
+        sign = 1.0 if objective.goal == "maximize" else -1.0
+        weights[metric] = weights.get(metric, 0.0) + sign * RESPONSES[metric].worth * objective.weight / whole
+    return weights
+
+
+def appraise(
+    beliefs: Mapping[str, Belief], weights: Mapping[str, float], bounds: Sequence[Bound], *, pareto: bool
+) -> Appraisal:
+    """Appraises every candidate; `bounds` hard and soft.
+
+    Utility is linear in the responses, so its mean and variance are exact; responses are independent of each
+    other. In `pareto` mode no objective is traded for another: that none gets worse counts as feasibility.
+    """
+    size = next(iter(beliefs.values())).mean.size
+    gain, variance = np.zeros(size), np.zeros(size)
+    for metric, weight in weights.items():
+        gain += weight * beliefs[metric].change
+        variance += (weight * beliefs[metric].change_sd) ** 2
+    hard = [bound for bound in bounds if bound.hard]
+    by_bound = np.array([_probability(b, beliefs[b.metric]) for b in hard]).reshape(len(hard), size)
+    keeps = np.all([_kept(b, beliefs[b.metric]) for b in hard], axis=0) if hard else np.ones(size, dtype=bool)
+    feasibility = by_bound.prod(axis=0)
+    for bound in bounds:
+        if not bound.hard:
+            gain -= (
+                SOFT_PENALTY
+                * soft_weight(bound.constraint)
+                * (1 - _probability(bound, beliefs[bound.metric]))
+            )
+    if pareto:
+        for metric, weight in weights.items():
+            loss = -np.sign(weight) * beliefs[metric].change - RESPONSES[metric].slack
+            feasibility = feasibility * _cdf(-loss, beliefs[metric].change_sd)
+            keeps = keeps & (loss <= 0)
+    baseline = 0.0 if all(_incumbent_kept(b, beliefs[b.metric]) for b in hard) else -BREACH_COST
+    sd = np.sqrt(variance)
+    return Appraisal(
+        gain=gain,
+        gain_sd=sd,
+        feasibility=feasibility,
+        better=_cdf(gain - baseline, sd),
+        ei=expected_improvement(gain, sd, baseline),
+        keeps=keeps,
+        by_bound=by_bound,
+    )
+
+
+def expected_improvement(mean: Array, sd: Array, best: float) -> Array:
+    """E[max(0, X - best)] for normal X (Jones, Schonlau & Welch 1998, eq. 15)."""
+    margin = mean - best
+    z = margin / np.maximum(sd, _SURE)
+    return np.where(
+        sd > _SURE, margin * ndtr(z) + sd * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), np.maximum(margin, 0.0)
+    )
+
+
+def choose(appraisal: Appraisal, closeness: Array) -> int | None:
+    """The candidate most worth a canary, by the first gate that any passes; None if none does.
+
+    Of those whose score is as good as the best, the one of the greatest `closeness` to the incumbent's
+    settings: what brings nothing is not changed.
+    """
+    for gate in GATES:
+        score = appraisal.ei * appraisal.feasibility**gate.power
+        eligible = appraisal.keeps & (appraisal.feasibility >= gate.feasibility) & (score >= gate.score)
+        if eligible.any():
+            as_good = eligible & (score >= (1 - AS_GOOD) * score[eligible].max())
+            return int(np.argmax(np.where(as_good, closeness, -np.inf)))
+    return None
+
+
+def non_dominated(gains: Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which rows of `gains` (candidates x objectives, more is better) no other row beats in all."""
+    front = np.ones(len(gains), dtype=bool)
+    for index, row in enumerate(gains):
+        front[index] = not np.any(np.all(gains >= row, axis=1) & np.any(gains > row, axis=1))
+    return front
+
+
+def _limits(bound: Bound) -> tuple[float, float]:
+    response = RESPONSES[bound.metric]
+    low = -np.inf if bound.low is None else response.modelled_value(bound.low)
+    high = np.inf if bound.high is None else response.modelled_value(bound.high)
+    return low, high
+
+
+def _probability(bound: Bound, belief: Belief) -> Array:
+    low, high = _limits(bound)
+    return np.clip(_cdf(high - belief.mean, belief.sd) - _cdf(low - belief.mean, belief.sd), 0.0, 1.0)
+
+
+def _kept(bound: Bound, belief: Belief) -> Array:
+    response = RESPONSES[bound.metric]
+    return np.array([bound.keeps(response.natural(mean)) for mean in belief.mean])
+
+
+def _incumbent_kept(bound: Bound, belief: Belief) -> bool:
+    return bound.keeps(RESPONSES[bound.metric].natural(belief.incumbent))
+
+
+def _cdf(margin: Array, sd: Array) -> Array:
+    """Normal CDF of margin / sd; with no spread, whether the margin is not negative."""
+    return np.where(sd > _SURE, ndtr(margin / np.maximum(sd, _SURE)), (margin >= 0).astype(np.float64))

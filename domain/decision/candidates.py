@@ -1,0 +1,191 @@
+"""The configurations that are weighed: those observed, a grid over the search space, points between."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from scipy.stats import qmc
+
+from domain.config import LLMConfig
+from domain.decision.constraints import allows_model, candidate_entry
+from domain.decision.history import Observation
+from domain.decision.pooling import PoolKey, pool_key
+from domain.decision.problem import DecisionProblem, Rejection
+from domain.decision.providers import max_temperature, takes_top_k
+from domain.decision.wording import changes
+from domain.policy import CandidateModel, Range, SearchSpace
+from domain.pricing import output_limit
+
+TEMPERATURES = (0.0, 0.2, 0.4, 0.7, 1.0)
+MAX_TOKENS = (256, 512, 1024, 2048)
+MOST_TRIALS = 6
+REJECTED_FOR_MS = 86_400_000
+"""How long the gate's verdict alone keeps a configuration out; after that its measurements speak."""
+
+_SOBOL_POWER = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What may be proposed, and in words what was left out and why."""
+
+    configs: list[LLMConfig]
+    left_out: list[str]
+
+
+def candidates(problem: DecisionProblem, pooled: Sequence[Observation]) -> Candidates:
+    """Every configuration that the search space and the hard constraints on models let be proposed.
+
+    topK is never varied, since nothing is known of its effect: it is kept where the provider takes it and
+    brought into its range. What belongs to a provider or a model alone (`parameters`, `modelVersion`) is
+    dropped when it changes.
+    """
+    models = problem.search_space.models or [_present(problem.incumbent)]
+    hard = [constraint for constraint in problem.constraints if constraint.type == "hard"]
+    allowed = [m for m in models if all(allows_model(c, m.provider, m.model) for c in hard)]
+    recent = [r for r in problem.rejections if problem.now - r.at < REJECTED_FOR_MS]
+    rejected = {pool_key(r.config): r for r in recent}
+    often = {pool_key(o.config) for o in pooled if o.trials >= MOST_TRIALS}
+    found: dict[PoolKey, LLMConfig] = {}
+    for config in _all(problem, allowed, pooled):
+        if _within(config, problem):
+            found.setdefault(pool_key(config), config)
+    found.pop(pool_key(problem.incumbent), None)
+    not_allowed = [m.key for m in models if m not in allowed]
+    taken_back = [rejection for key, rejection in rejected.items() if key in found]
+    tried_often = sum(key in often for key in found)
+    return Candidates(
+        configs=[c for key, c in found.items() if key not in rejected and key not in often],
+        left_out=_left_out(problem.incumbent, not_allowed, taken_back, tried_often),
+    )
+
+
+def _left_out(
+    incumbent: LLMConfig, not_allowed: list[str], taken_back: list[Rejection], tried_often: int
+) -> list[str]:
+    reasons = []
+    if not_allowed:
+        reasons.append(f"the constraints do not allow {', '.join(not_allowed)}")
+    for rejection in taken_back:
+        change = changes(incumbent, rejection.config)
+        reasons.append(f"{change} was taken back within the last day ({rejection.reason})")
+    if tried_often:
+        reasons.append(f"{tried_often} configurations have been tried {MOST_TRIALS} times or more")
+    return reasons
+
+
+def _all(
+    problem: DecisionProblem, models: list[CandidateModel], pooled: Sequence[Observation]
+) -> Iterable[LLMConfig]:
+    """Observed ones first: of near-equal configurations that which was measured is meant."""
+    by_key = {model.key: model for model in models}
+    for config in (observation.config for observation in pooled):
+        if model := by_key.get(config.model_key):
+            again = derive(
+                problem,
+                model,
+                temperature=config.temperature,
+                top_p=config.top_p,
+                max_tokens=config.max_tokens,
+            )
+            yield again.model_copy(update={"model_version": config.model_version})
+    space, incumbent = problem.search_space, problem.incumbent
+    temperatures = _levels(space.temperature, incumbent.temperature, TEMPERATURES)
+    limits = _levels(_as_range(space), incumbent.max_tokens, MAX_TOKENS)
+    top_p = _clip(incumbent.top_p, space.top_p)
+    for model, temperature, limit in product(models, temperatures, limits):
+        yield derive(problem, model, temperature=temperature, top_p=top_p, max_tokens=round(limit))
+    yield from _between(problem, models)
+
+
+def derive(
+    problem: DecisionProblem, model: CandidateModel, *, temperature: float, top_p: float, max_tokens: int
+) -> LLMConfig:
+    """The incumbent with another model and other settings, within what model and provider take."""
+    incumbent, top_k = problem.incumbent, problem.incumbent.top_k
+    if top_k is not None and problem.search_space.top_k is not None:
+        top_k = min(max(top_k, problem.search_space.top_k.min), problem.search_space.top_k.max)
+    limit = output_limit(model.provider, model.model, model)
+    same_model = model.key == incumbent.model_key
+    return incumbent.model_copy(
+        update={
+            "provider": model.provider,
+            "model": model.model,
+            "model_version": incumbent.model_version if same_model else None,
+            "parameters": incumbent.parameters if model.provider == incumbent.provider else None,
+            "temperature": min(temperature, max_temperature(model.provider)),
+            "top_p": top_p,
+            "top_k": top_k if takes_top_k(model.provider) else None,
+            "max_tokens": max_tokens if limit is None else min(max_tokens, limit),
+        }
+    )
+
+
+def _between(problem: DecisionProblem, models: list[CandidateModel]) -> Iterable[LLMConfig]:
+    """64 points of a Sobol sequence over the models and the ranges given; none where there is no range."""
+    space, incumbent = problem.search_space, problem.incumbent
+    limits = _as_range(space)
+    if not models or (space.temperature is None and space.top_p is None and limits is None):
+        return
+    for choice, temperature, top_p, tokens in (
+        qmc.Sobol(4, scramble=False).random_base2(_SOBOL_POWER).tolist()
+    ):
+        yield derive(
+            problem,
+            models[int(choice * len(models))],
+            temperature=_at(temperature, space.temperature, incumbent.temperature),
+            top_p=_at(top_p, space.top_p, incumbent.top_p),
+            max_tokens=round(_at(tokens, limits, incumbent.max_tokens, geometric=True)),
+        )
+
+
+def _at(fraction: float, interval: Range | None, fixed: float, *, geometric: bool = False) -> float:
+    """A point of an interval, to two decimals; `fixed` where it is not varied."""
+    if interval is None:
+        return fixed
+    if geometric:
+        point = interval.min * (interval.max / interval.min) ** fraction
+    else:
+        point = interval.min + (interval.max - interval.min) * fraction
+    return _clip(round(point, 2), interval)
+
+
+def _levels(interval: Range | None, present: float, grid: Sequence[float]) -> list[float]:
+    """The present value and the grid's, where they lie within the interval; else the interval's ends."""
+    if interval is None:
+        return [present]
+    inside = [value for value in (present, *grid) if interval.min <= value <= interval.max]
+    return list(dict.fromkeys(inside)) or sorted({interval.min, interval.max})
+
+
+def _within(config: LLMConfig, problem: DecisionProblem) -> bool:
+    """Whether a configuration is in every range, and as the present one where there is none."""
+    space, now = problem.search_space, problem.incumbent
+    entry = candidate_entry(space, config)
+    limit = output_limit(config.provider, config.model, entry)
+    return (
+        _in(space.temperature, config.temperature, now.temperature, max_temperature(config.provider))
+        and _in(space.top_p, config.top_p, now.top_p)
+        and _in(_as_range(space), config.max_tokens, now.max_tokens, limit)
+    )
+
+
+def _in(interval: Range | None, value: float, present: float, limit: float | None = None) -> bool:
+    if limit is not None and value > limit:
+        return False
+    if interval is None:
+        return value == (present if limit is None else min(present, limit))
+    return interval.min <= value <= interval.max
+
+
+def _clip(value: float, interval: Range | None) -> float:
+    return value if interval is None else min(max(value, interval.min), interval.max)
+
+
+def _as_range(space: SearchSpace) -> Range | None:
+    limits = space.max_tokens
+    return None if limits is None else Range(min=limits.min, max=limits.max)
+
+
+def _present(config: LLMConfig) -> CandidateModel:
+    return CandidateModel(provider=config.provider, model=config.model)

@@ -1,0 +1,152 @@
+"""The structured-prior strategy: expectations first, measurements on top, a loose gate to try."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from domain.decision import explain
+from domain.decision.acquisition import GATES, choose, non_dominated
+from domain.decision.bounds import PER_REQUEST, TRAFFIC_METRICS, metric_bound
+from domain.decision.candidates import Candidates, candidates
+from domain.decision.history import Observation
+from domain.decision.pooling import pool
+from domain.decision.posterior import Array
+from domain.decision.priors import Priors
+from domain.decision.problem import DecisionProblem, Skip, Strategy
+from domain.decision.responses import RESPONSES
+from domain.decision.weighing import Weighing, weigh
+from domain.decision.wording import constraint_text
+from domain.plan import Alternative, OptimizationPlan
+
+MIN_REQUESTS = 50
+"""Requests of the incumbent below which nothing is decided."""
+
+MOST_ALTERNATIVES = 3
+
+
+class StructuredPriorStrategy(Strategy):
+    """Gaussian processes with structured priors over every configuration of the search space.
+
+    A canary is dear, so what is known beforehand (prices, token counts, public scores) sets the expectation,
+    and measurements move it. Proposed is the candidate of the highest expected improvement times
+    feasibility among those whose predicted means keep every hard constraint; among equals, that which
+    changes least. In `pareto` mode it must besides be predicted to make no objective worse.
+    """
+
+    def propose(self, problem: DecisionProblem) -> OptimizationPlan | Skip:
+        pooled = pool(problem.history, problem.incumbent, problem.now)
+        if reason := _too_little(problem, pooled):
+            return reason
+        found = candidates(problem, pooled)
+        if not found.configs:
+            return _no_candidate(found)
+        priors = Priors(pooled, problem.search_space, problem.now)
+        weighing = weigh(problem, pooled, found, priors)
+        if not weighing.configs:
+            return _nothing_known(problem, found, priors)
+        chosen = choose(weighing.appraisal, weighing.closeness)
+        return explain.nothing_found(weighing) if chosen is None else _plan(weighing, chosen)
+
+
+def _too_little(problem: DecisionProblem, pooled: Sequence[Observation]) -> Skip | None:
+    """What keeps a decision from being made at all."""
+    metrics = [PER_REQUEST.get(objective.metric, objective.metric) for objective in problem.objectives]
+    if foreign := [metric for metric in metrics if metric not in RESPONSES]:
+        return explain.unpredictable(foreign)
+    if not pooled or not pooled[0].incumbent:
+        return Skip(reasoning="Nothing has been observed of the present configuration yet.")
+    present = pooled[0]
+    if present.n < MIN_REQUESTS:
+        return Skip(
+            reasoning=f"Only {present.n} requests of the present configuration have been observed; "
+            f"a decision takes {MIN_REQUESTS}."
+        )
+    if missing := [m for m in metrics if m != "quality.avg" and m not in present.metrics]:
+        return Skip(
+            reasoning=f"{', '.join(missing)} of the present configuration is not known from its "
+            f"{present.n:,} requests, so nothing can be compared with it."
+        )
+    return _unverifiable(problem, present)
+
+
+def _unverifiable(problem: DecisionProblem, present: Observation) -> Skip | None:
+    """A hard bound that no prediction can be held against: nothing may be proposed past it."""
+    for constraint in problem.constraints:
+        if constraint.type == "soft" or constraint.metric is None or constraint.metric in TRAFFIC_METRICS:
+            continue
+        bound = metric_bound(constraint, problem.traffic)
+        if bound is None:
+            return Skip(reasoning=f"No traffic is known from which to project {constraint_text(constraint)}.")
+        if bound.metric in RESPONSES and bound.metric not in present.metrics:
+            return Skip(
+                reasoning=f"{constraint_text(constraint)} cannot be judged: {bound.metric} of the present "
+                f"configuration has not been measured."
+            )
+    return None
+
+
+def _no_candidate(found: Candidates) -> Skip:
+    alone = "the search space holds the present configuration alone: name models or ranges in it"
+    return Skip(reasoning=f"There is no configuration to try: {'; '.join(found.left_out or [alone])}.")
+
+
+def _nothing_known(problem: DecisionProblem, found: Candidates, priors: Priors) -> Skip:
+    unpriced = sorted({c.model_key for c in found.configs if priors.prices(c) is None})
+    if unpriced:
+        return Skip(
+            reasoning=f"No price is known for {', '.join(unpriced)}, so their cost cannot be predicted: give "
+            f"pricePerMTokIn and pricePerMTokOut in the search space."
+        )
+    return Skip(
+        reasoning=f"The token counts of {problem.service} are not known, so no cost can be predicted."
+    )
+
+
+def _plan(weighing: Weighing, chosen: int) -> OptimizationPlan:
+    appraisal = weighing.appraisal
+    confidence = float(appraisal.better[chosen] * appraisal.feasibility[chosen])
+    return OptimizationPlan(
+        service=weighing.problem.service,
+        recommended_config=weighing.configs[chosen],
+        expected_improvement=weighing.improvement(chosen),
+        predictions=weighing.predictions(chosen),
+        confidence=min(max(confidence, 0.0), 1.0),
+        rationale=explain.rationale(weighing, chosen),
+        alternatives=_alternatives(weighing, chosen),
+        source="model",
+    )
+
+
+def _alternatives(weighing: Weighing, chosen: int) -> list[Alternative]:
+    """Up to three worth trying too that nothing beats in every objective: other models first."""
+    score = weighing.appraisal.ei * weighing.appraisal.feasibility
+    worth = np.flatnonzero(weighing.appraisal.keeps & (score >= GATES[-1].score))
+    front = worth[non_dominated(_objective_gains(weighing)[worth])]
+    ranked = [int(index) for index in front[np.argsort(-score[front], kind="stable")] if index != chosen]
+    return [
+        Alternative(
+            config=weighing.configs[index],
+            score=float(score[index]),
+            predictions=weighing.predictions(index),
+            tradeoffs=explain.tradeoffs(weighing, index, chosen),
+            on_pareto_front=True,
+        )
+        for index in _other_models_first(weighing, ranked, chosen)[:MOST_ALTERNATIVES]
+    ]
+
+
+def _other_models_first(weighing: Weighing, ranked: Sequence[int], chosen: int) -> list[int]:
+    seen, firsts = {weighing.configs[chosen].model_key}, []
+    for index in ranked:
+        if weighing.configs[index].model_key not in seen:
+            seen.add(weighing.configs[index].model_key)
+            firsts.append(index)
+    return [*firsts, *(index for index in ranked if index not in firsts)]
+
+
+def _objective_gains(weighing: Weighing) -> Array:
+    """Candidates x objectives: the expected change of each, more is better."""
+    columns = [
+        np.sign(weight) * weighing.beliefs[metric].change for metric, weight in weighing.weights.items()
+    ]
+    return np.column_stack(columns)
