@@ -1,0 +1,1 @@
+"""Activities: thin adapters between the workflows, the domain and storage."""

@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import select, text, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.config import LLMConfig
@@ -14,7 +13,7 @@ from domain.errors import Conflict, NotFound
 from domain.ids import new_id
 from domain.policy import ServicePolicy
 from domain.rollout_plan import RolloutPlan
-from domain.scope import parse_scope, scope_of_version
+from domain.scope import parse_scope
 from storage import configs, control
 from storage.events import emit
 from storage.tables import Rollout, RolloutCheck, RolloutStep, ScopeState, db_clock, db_now
@@ -32,7 +31,7 @@ class LeaseLapsed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewRollout:
-    """A rollout to open. `deployment_id` makes the opening idempotent where it is given."""
+    """A rollout to open."""
 
     scope: str
     config: LLMConfig
@@ -44,7 +43,6 @@ class NewRollout:
     derived_from: str | None = None
     optimization_id: str | None = None
     predicted: dict[str, Any] | None = None
-    deployment_id: str | None = None
 
 
 async def open_rollout(session: AsyncSession, new: NewRollout, *, epoch: int | None = None) -> Rollout:
@@ -56,16 +54,12 @@ async def open_rollout(session: AsyncSession, new: NewRollout, *, epoch: int | N
         NotFound: the scope serves nothing that the change could be compared with.
     """
     row = await control.require_running(session, epoch)
-    if new.deployment_id is not None:
-        known = await session.get(Rollout, new.deployment_id)
-        if known is not None:
-            return known
     await require_no_other(session, new.scope)
     state = await configs.lock_scope(session, new.scope)
     present = await configs.active(session, parse_scope(new.scope))
     if present is None:
         raise NotFound(f"{new.scope} has no configuration to compare with")
-    deployment_id = new.deployment_id or new_id("dep")
+    deployment_id = new_id("dep")
     version = await configs.create_version(
         session,
         state,
@@ -368,12 +362,6 @@ def _event(row: Rollout, progress: float, step: str | None = None) -> dict[str, 
     }
 
 
-async def record_check(session: AsyncSession, check: RolloutCheck) -> None:
-    """Keep a check. The same number again is left as it was."""
-    values = {column.name: getattr(check, column.name) for column in RolloutCheck.__table__.columns}
-    await session.execute(insert(RolloutCheck).values(values).on_conflict_do_nothing())
-
-
 async def get_check(session: AsyncSession, deployment_id: str, number: int) -> RolloutCheck | None:
     """A check that was made already, if it was."""
     return await session.get(RolloutCheck, (deployment_id, number))
@@ -390,11 +378,21 @@ async def rejected(session: AsyncSession, scope: str, since: int) -> list[Rollou
     return list(rows.scalars())
 
 
-def covers_inheritors(row: Rollout) -> bool:
-    """Whether a rollout is on the global scope, and so on every service that inherits it."""
-    return parse_scope(row.scope).service is None
+async def pending_of(session: AsyncSession, optimization_id: str) -> list[Rollout]:
+    """The rollouts of a run that have not begun, locked."""
+    query = select(Rollout).where(Rollout.optimization_id == optimization_id, Rollout.status == "pending")
+    return list((await session.execute(query.order_by(Rollout.id).with_for_update())).scalars())
 
 
-def version_owner(version: str) -> str:
-    """The scope whose version this is."""
-    return scope_of_version(version)
+async def last_triggers(session: AsyncSession, row: Rollout) -> list[dict[str, object]]:
+    """Which metrics went past which thresholds at the last look, if it found harm."""
+    query = select(RolloutCheck).where(
+        RolloutCheck.deployment_id == row.id, RolloutCheck.number == row.check_number
+    )
+    look = (await session.execute(query)).scalar_one_or_none()
+    return list(look.result.get("triggers", [])) if look and look.verdict == "unhealthy" else []
+
+
+async def clock(session: AsyncSession) -> int:
+    """The database's time, ms."""
+    return (await session.execute(select(db_clock()))).scalar_one()

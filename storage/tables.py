@@ -224,6 +224,7 @@ class OptimizedService(Base):
     )
     service: Mapped[str] = mapped_column(primary_key=True)
     open: Mapped[bool] = mapped_column(Boolean, server_default="true")
+    policy: Mapped[Json | None]
     observation: Mapped[Json | None]
     analysis: Mapped[Json | None]
     plan: Mapped[Json | None]

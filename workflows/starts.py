@@ -1,6 +1,7 @@
 """Starting a workflow for a row that is there already, in the one way that is safe to repeat."""
 
 from datetime import timedelta
+from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -86,3 +87,16 @@ def optimization_handle(
 ) -> WorkflowHandle[OptimizationWorkflow, m.OptimizationOutcome]:
     """The workflow of a run, for signals and queries."""
     return client.get_workflow_handle_for(OptimizationWorkflow.run, ids.optimization(optimization_id))
+
+
+def summary_of_rollout(scope: str, from_version: str, to_version: str, strategy: str) -> str:
+    """The line by which the Temporal UI shows a rollout."""
+    return f"{scope}: {from_version} → {to_version} ({strategy})"
+
+
+def summary_of_run(request: dict[str, Any]) -> str:
+    """The line by which the Temporal UI shows an optimization."""
+    services = request.get("services") or []
+    dry = ", dry run" if request.get("dryRun") else ""
+    shown = ", ".join(services[:3]) + (" …" if len(services) > 3 else "")
+    return f"optimize {shown or 'every service'}{dry}"

@@ -90,6 +90,7 @@ _TABLES = (
         optimization_id text NOT NULL REFERENCES optimizations ON DELETE CASCADE,
         service text NOT NULL,
         open boolean NOT NULL DEFAULT true,
+        policy jsonb,
         observation jsonb,
         analysis jsonb,
         plan jsonb,

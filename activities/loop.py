@@ -1,0 +1,73 @@
+"""What the schedules have done: ticks and housekeeping."""
+
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.errors import Conflict, NotFound
+from domain.optimization import OptimizationRequest
+from storage import idempotency, optimizations, partitions, reconciler, services
+from storage.database import Database
+from storage.reconciler import WorkflowState
+from workflows import ids
+from workflows import messages as m
+
+
+class LoopActivities:
+    """Each may be repeated."""
+
+    def __init__(self, database: Database, client: Client) -> None:
+        self._database = database
+        self._client = client
+
+    @activity.defn(name="tick")
+    async def tick(self, arg: m.TickActivityInput) -> m.TickResult:
+        """Open a run for a schedule's tick, unless the service is being optimized already."""
+        try:
+            async with self._database.transaction() as session:
+                run = await optimizations.open_optimization(
+                    session,
+                    OptimizationRequest(services=[arg.service]),
+                    triggered_by="timer",
+                    by="schedule",
+                    details={"scheduledAt": arg.scheduled_at},
+                    trigger_key=f"{ids.schedule(arg.service)}/{arg.scheduled_at}",
+                )
+        except (Conflict, NotFound) as refused:
+            return m.TickResult(note=refused.message)
+        return m.TickResult(note=f"opened {run.id}", optimization_id=run.id)
+
+    @activity.defn(name="reconcile")
+    async def reconcile(self, arg: m.HousekeepingInput) -> m.HousekeepingResult:
+        """Mend what PostgreSQL and Temporal disagree on."""
+        notes = await reconciler.reconcile(self._database, self._probe)
+        for note in notes:
+            activity.logger.warning(note)
+        return m.HousekeepingResult(notes=notes)
+
+    @activity.defn(name="maintain")
+    async def maintain(self, arg: m.HousekeepingInput) -> m.HousekeepingResult:
+        """Make partitions ahead, drop those past every service's retention, purge idempotency keys."""
+        async with self._database.transaction() as session:
+            kept_days = await services.longest_retention(session)
+            await idempotency.purge(session)
+        pool = await self._database.pool()
+        async with pool.acquire() as connection:
+            until = await partitions.ensure_partitions(connection)
+            first = until - timedelta(days=partitions.DAYS_AHEAD + 1 + kept_days)
+            dropped = await partitions.drop_partitions(connection, first)
+        return m.HousekeepingResult(notes=[f"partitions until {until}", *(f"dropped {x}" for x in dropped)])
+
+    async def _probe(self, kind: reconciler.Kind, row_id: str) -> WorkflowState:
+        workflow_id = ids.rollout(row_id) if kind == "rollout" else ids.optimization(row_id)
+        try:
+            described = await self._client.get_workflow_handle(workflow_id).describe()
+        except RPCError as error:
+            return "missing" if error.status == RPCStatusCode.NOT_FOUND else "unknown"
+        running = described.status in (
+            WorkflowExecutionStatus.RUNNING,
+            WorkflowExecutionStatus.CONTINUED_AS_NEW,
+        )
+        return "running" if running else "closed"

@@ -1,0 +1,178 @@
+"""What an optimization's workflow has done for it."""
+
+import asyncio
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+
+from activities import problems
+from activities.problems import Observed
+from domain.analysis.standing import standing
+from domain.decision.decide import decide
+from domain.decision.problem import Skip, Strategy
+from domain.errors import Conflict, Stopped
+from domain.optimization import OptimizationRequest
+from domain.plan import OptimizationPlan
+from domain.policy import ServicePolicy
+from domain.rollout_plan import plan_rollout
+from storage import observations, optimizations, rollback, rollouts
+from storage.database import Database
+from storage.tables import Optimization, OptimizedService, Rollout
+from workflows import messages as m
+
+
+class OptimizationActivities:
+    """Each may be repeated. What a phase finds is kept in PostgreSQL; workflows carry ids and a line."""
+
+    def __init__(
+        self, database: Database, strategy: Strategy, *, step_seconds: float, searchable: bool
+    ) -> None:
+        self._database = database
+        self._strategy = strategy
+        self._step_seconds = step_seconds
+        self._searchable = searchable
+
+    @activity.defn(name="claim-optimization")
+    async def claim(self, arg: m.OptimizationInput) -> m.ClaimResult:
+        """Take the run from queued to running; not claimed while a pause holds."""
+        async with self._database.transaction() as session:
+            row = await optimizations.claim(session, arg.optimization_id)
+            request = OptimizationRequest.model_validate(row.request) if row else OptimizationRequest()
+            return m.ClaimResult(
+                claimed=row is not None,
+                services=request.services or [],
+                dry_run=request.dry_run,
+                searchable=self._searchable,
+            )
+
+    @activity.defn(name="begin-phase")
+    async def begin_phase(self, arg: m.PhaseInput) -> m.PhaseResult:
+        """Show the phase, unless a pause holds."""
+        async with self._database.transaction() as session:
+            go = await optimizations.begin_phase(
+                session, arg.optimization_id, phase=arg.phase, progress=arg.progress
+            )
+        return m.PhaseResult(go=go)
+
+    @activity.defn(name="observe")
+    async def observe(self, arg: m.ServiceInput) -> m.ServiceNote:
+        """Gather what is known of a service."""
+        async with self._database.transaction() as session:
+            policy = await self._policy(session, arg)
+        observed = await problems.observe(self._database, arg.service, policy)
+        if observed is None:
+            return m.ServiceNote(proceed=False, note="no configuration is served that could be improved.")
+        async with self._database.transaction() as session:
+            part = await optimizations.part(session, arg.optimization_id, arg.service)
+            part.observation = observed.to_json()
+        seen = sum(observation.n for observation in observed.history)
+        activity.logger.info("observed", extra={"service": arg.service, "requests": seen})
+        return m.ServiceNote(
+            proceed=True, note=f"{seen} requests of {len(observed.history)} configurations in the last day."
+        )
+
+    @activity.defn(name="analyze")
+    async def analyze(self, arg: m.ServiceInput) -> m.ServiceNote:
+        """Judge how the present configuration stands."""
+        async with self._database.transaction() as session:
+            part, observed = await _observed(session, arg)
+            policy = await self._policy(session, arg)
+            judged = standing(observed.present, policy.constraints)
+            part.analysis = judged.to_json()
+        return m.ServiceNote(proceed=True, note=f"{judged.in_words()}.")
+
+    @activity.defn(name="decide")
+    async def decide(self, arg: m.ServiceInput) -> m.ServiceNote:
+        """Make a plan, or a reasoned skip."""
+        async with self._database.transaction() as session:
+            _, observed = await _observed(session, arg)
+            policy = await self._policy(session, arg)
+            problem = await problems.problem_of(session, arg.service, observed, policy)
+        outcome = await asyncio.to_thread(decide, problem, self._strategy)
+        async with self._database.transaction() as session:
+            part = await optimizations.part(session, arg.optimization_id, arg.service)
+            if isinstance(outcome, Skip):
+                part.plan, part.reasoning = None, outcome.reasoning
+                return m.ServiceNote(proceed=False, note=outcome.reasoning)
+            part.plan, part.reasoning = outcome.to_json(), outcome.rationale
+            return m.ServiceNote(proceed=True, note=outcome.rationale)
+
+    @activity.defn(name="open-rollout")
+    async def open_rollout(self, arg: m.ServiceInput) -> m.ActResult:
+        """Open the rollout of a service's plan, unless the policy leaves that to a person."""
+        async with self._database.transaction() as session:
+            policy = await self._policy(session, arg)
+        if not policy.automatic:
+            return m.ActResult(note="Not deployed: the policy leaves that to a person.")
+        try:
+            async with self._database.transaction() as session:
+                rollout = await self._open(session, arg, policy)
+        except Stopped:
+            raise
+        except Conflict as conflict:
+            return m.ActResult(note=f"Not deployed: {conflict.message}.")
+        return m.ActResult(
+            note=f"Rollout {rollout.id} of {rollout.to_version} was opened.",
+            deployment_id=rollout.id,
+            summary=f"{rollout.scope}: {rollout.from_version} → {rollout.to_version} ({rollout.strategy})",
+        )
+
+    async def _open(self, session: AsyncSession, arg: m.ServiceInput, policy: ServicePolicy) -> Rollout:
+        run = await optimizations.get(session, arg.optimization_id)
+        part = await optimizations.part(session, arg.optimization_id, arg.service)
+        if part.deployment_id is not None:
+            return await rollouts.get(session, part.deployment_id)
+        plan = OptimizationPlan.model_validate(part.plan)
+        rate = await observations.request_rate(session, arg.service)
+        rollout = await rollouts.open_rollout(
+            session,
+            rollouts.NewRollout(
+                scope=arg.service,
+                config=plan.recommended_config,
+                plan=plan_rollout(policy.rollout, policy.rollout.strategy, rate),
+                policy=policy,
+                change_type="automatic",
+                by="optimizer",
+                reason=plan.rationale,
+                optimization_id=run.id,
+                predicted={name: value.to_json() for name, value in plan.predictions.items()},
+            ),
+            epoch=run.epoch,
+        )
+        part.deployment_id = rollout.id
+        return rollout
+
+    @activity.defn(name="finish-optimization")
+    async def finish(self, arg: m.FinishInput) -> m.OptimizationInput:
+        """Record what the run came to."""
+        async with self._database.transaction() as session:
+            await optimizations.finish(
+                session, arg.optimization_id, decision=arg.decision, reasoning=arg.reasoning
+            )
+        return m.OptimizationInput(optimization_id=arg.optimization_id)
+
+    @activity.defn(name="fail-optimization")
+    async def fail(self, arg: m.FailInput) -> m.OptimizationInput:
+        """End the run, and withdraw what it opened that has not begun."""
+        async with self._database.transaction() as session:
+            if await optimizations.fail(session, arg.optimization_id, arg.error):
+                for pending in await rollouts.pending_of(session, arg.optimization_id):
+                    await rollback.roll_back(
+                        session, pending, reason=f"its optimization failed: {arg.error}", automatic=False
+                    )
+        return m.OptimizationInput(optimization_id=arg.optimization_id)
+
+    async def _policy(self, session: AsyncSession, arg: m.ServiceInput) -> ServicePolicy:
+        """The policy as it was when the run began; the first to ask keeps it."""
+        run: Optimization = await optimizations.get(session, arg.optimization_id)
+        part = await optimizations.part(session, arg.optimization_id, arg.service)
+        if part.policy is None:
+            request = OptimizationRequest.model_validate(run.request)
+            policy = await problems.policy_for(session, arg.service, request, step_seconds=self._step_seconds)
+            part.policy = policy.to_json()
+        return ServicePolicy.model_validate(part.policy)
+
+
+async def _observed(session: AsyncSession, arg: m.ServiceInput) -> tuple[OptimizedService, Observed]:
+    part = await optimizations.part(session, arg.optimization_id, arg.service)
+    return part, Observed.model_validate(part.observation)

@@ -1,0 +1,1 @@
+"""What the numbers say before anything is decided."""

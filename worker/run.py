@@ -1,0 +1,122 @@
+"""A worker: everything that it runs, from start to drain."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.loop import LoopActivities
+from activities.optimization import OptimizationActivities
+from activities.rollout import RolloutActivities
+from domain.decision.strategy import StructuredPriorStrategy
+from domain.errors import OptimizerError
+from storage.changefeed import ChangeFeed
+from storage.database import Database
+from worker import dispatcher, visibility
+from worker.interceptors import HouseRules
+from worker.schedules import Schedules, ensure_housekeeping
+from workflows import ids
+from workflows.loop import MaintainWorkflow, ReconcileWorkflow, TickWorkflow
+from workflows.optimization import OptimizationWorkflow
+from workflows.rollout import RolloutWorkflow
+
+log = logging.getLogger(__name__)
+
+WORKFLOWS = [OptimizationWorkflow, RolloutWorkflow, TickWorkflow, ReconcileWorkflow, MaintainWorkflow]
+RECONCILE_SECONDS = 30.0
+SYNC_SECONDS = 30.0
+DRAIN = timedelta(seconds=10)
+
+
+@contextlib.asynccontextmanager
+async def running_worker(
+    database: Database,
+    client: Client,
+    *,
+    step_seconds: float,
+    housekeeping: bool = True,
+    task_queue: str = ids.TASK_QUEUE,
+) -> AsyncIterator[Worker]:
+    """A worker that polls while the block runs, and drains at its end.
+
+    `step_seconds` is the server's default for the length of a step. Without `housekeeping` nothing is
+    dispatched and no schedule is kept.
+    """
+    searchable = await visibility.register(client)
+    worker = build_worker(
+        database, client, step_seconds=step_seconds, searchable=searchable, task_queue=task_queue
+    )
+    async with worker:
+        if not housekeeping:
+            yield worker
+            return
+        await ensure_housekeeping(client, reconcile_seconds=RECONCILE_SECONDS)
+        async with ChangeFeed(database) as feed:
+            work = feed.event("optimizations", "rollouts", "control")
+            policies = feed.event("services", "control")
+            tasks = [
+                asyncio.create_task(dispatcher.run(database, client, work)),
+                asyncio.create_task(_keep_schedules(database, client, policies)),
+            ]
+            try:
+                yield worker
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def build_worker(
+    database: Database, client: Client, *, step_seconds: float, searchable: bool, task_queue: str
+) -> Worker:
+    """The worker alone, not yet polling."""
+    rollout = RolloutActivities(database, searchable=searchable)
+    optimization = OptimizationActivities(
+        database, StructuredPriorStrategy(), step_seconds=step_seconds, searchable=searchable
+    )
+    loop = LoopActivities(database, client)
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=WORKFLOWS,
+        activities=[
+            rollout.begin,
+            rollout.enter_step,
+            rollout.check,
+            rollout.show_status,
+            rollout.extend_step,
+            rollout.end_step,
+            rollout.complete,
+            rollout.roll_back,
+            optimization.claim,
+            optimization.begin_phase,
+            optimization.observe,
+            optimization.analyze,
+            optimization.decide,
+            optimization.open_rollout,
+            optimization.finish,
+            optimization.fail,
+            loop.tick,
+            loop.reconcile,
+            loop.maintain,
+        ],
+        interceptors=[HouseRules()],
+        max_concurrent_activities=50,
+        graceful_shutdown_timeout=DRAIN,
+    )
+
+
+async def _keep_schedules(database: Database, client: Client, woken: asyncio.Event) -> None:
+    schedules = Schedules(database, client)
+    while True:
+        woken.clear()
+        try:
+            await schedules.sync()
+        except (OptimizerError, OSError, RuntimeError) as error:
+            log.warning("schedules are not in step yet: %s", error)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(woken.wait(), SYNC_SECONDS)
