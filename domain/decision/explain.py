@@ -23,14 +23,12 @@ def rationale(weighing: Weighing, index: int) -> str:
         f"{_spread(metric, prediction)} ({100 * _relative(weighing, metric, prediction):+.0f} %)"
         for metric, prediction in weighing.predictions(index).items()
     )
-    odds = (
-        f"Weighed by the objectives that is a gain of {appraisal.gain[index]:+.2f} ± {Z90 * appraisal.gain_sd[index]:.2f}, "
-        f"{100 * appraisal.better[index]:.0f} % likely to be above 0"
-    )
+    gain = f"{appraisal.gain[index]:+.2f} ± {Z90 * appraisal.gain_sd[index]:.2f}"
+    odds = f"that is a gain of {gain}, {100 * appraisal.better[index]:.0f} % likely to be above 0"
     sentences = [
         f"{_change(weighing, index)}.",
         f"Predicted, 90 % interval in brackets: {metrics}.",
-        f"{odds}{_breached_now(weighing)}.",
+        f"Weighed by the objectives {odds}{_breached_now(weighing)}.",
         _binding(weighing, index),
         _grounds(weighing, config),
     ]

@@ -1,0 +1,103 @@
+"""Standard errors against closed forms and resampling."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from domain.decision.samples import average, observation_from_samples, percentile, rate
+from tests.domain.decision.scenarios import config
+
+RNG = np.random.default_rng(7)
+SKEWED = np.exp(RNG.normal(6, 0.8, 800))
+
+
+def observe(**given: object) -> dict[str, tuple[float, float]]:
+    fields: dict[str, object] = {
+        "n": 4,
+        "errors": 0,
+        "latency_ms": [],
+        "cost_usd": [],
+        "quality": [],
+        "tokens_input": [],
+        "tokens_output": [],
+    }
+    made = observation_from_samples(config(), **(fields | given))  # type: ignore[arg-type]  # a test's table
+    return {name: (estimate.mean, estimate.se) for name, estimate in made.metrics.items()}
+
+
+@pytest.mark.parametrize("p", [0.5, 0.8, 0.95])
+def test_percentile_error_is_that_of_every_resample(p: float) -> None:
+    """All 5^5 bootstrap samples of five values: the spread of their order statistic, exactly."""
+    values = np.array([3.0, 10.0, 11.0, 40.0, 95.0])
+    rank = min(5, int(np.floor(p * 5 + 0.5)))
+    resampled = [sorted(drawn)[rank - 1] for drawn in product(values, repeat=5)]
+    estimate = percentile(values, p)
+    assert estimate.mean == pytest.approx(np.quantile(values, p))
+    assert estimate.se == pytest.approx(np.std(resampled))
+
+
+def test_percentile_error_is_what_resampling_finds() -> None:
+    samples = RNG.choice(SKEWED, (4000, SKEWED.size))
+    resampled = np.quantile(samples, 0.95, axis=1, method="inverted_cdf").std()
+    assert percentile(SKEWED, 0.95).se == pytest.approx(resampled, rel=0.1)
+
+
+def test_average_and_rate_in_closed_form() -> None:
+    estimate = average(np.array([1.0, 2.0, 3.0, 6.0]))
+    assert (estimate.mean, estimate.se) == (3.0, pytest.approx(np.std([1, 2, 3, 6], ddof=1) / 2))
+    share = rate(3, 200)
+    posterior = beta(3.5, 197.5)
+    assert share.mean == pytest.approx(posterior.mean())
+    assert share.se == pytest.approx(posterior.std())
+
+
+def test_no_error_seen_is_not_a_rate_known_to_be_zero() -> None:
+    assert rate(0, 100).mean > 0
+    assert rate(0, 100).se > 0
+    assert rate(100, 100).se > 0
+
+
+def test_right_or_wrong_is_a_rate_and_graded_scores_a_mean() -> None:
+    assert observe(quality=[100, 100, 100])["quality.avg"] == (
+        87.5,
+        pytest.approx(100 * beta(3.5, 0.5).std()),
+    )
+    assert observe(quality=[80, 90])["quality.avg"][0] == 85
+
+
+def test_what_is_missing_is_left_out() -> None:
+    assert set(observe()) == {"errors.rate"}
+    assert observe(n=0) == {}
+    assert set(observe(errors=4)) == {"errors.rate"}
+
+
+def test_one_request() -> None:
+    one = observe(
+        n=1, latency_ms=[120.0], cost_usd=[0.01], quality=[70.0], tokens_input=[5], tokens_output=[9]
+    )
+    assert one["cost.avg"] == (0.01, 0.01)
+    assert one["latency.p95"] == (120.0, 120.0)
+
+
+def test_constant_series_and_not_a_number() -> None:
+    made = observe(latency_ms=[100.0] * 50, cost_usd=[0.01, float("nan"), float("inf"), 0.03])
+    assert made["latency.p95"] == (100.0, pytest.approx(0.0, abs=1e-6))
+    assert made["cost.avg"][0] == pytest.approx(0.02)
+
+
+def test_tokens_are_a_mean_and_101_quantiles() -> None:
+    made = observation_from_samples(
+        config(),
+        n=101,
+        errors=0,
+        latency_ms=[],
+        cost_usd=[],
+        quality=[],
+        tokens_input=[10, 20] * 50,
+        tokens_output=list(range(101)),
+    )
+    assert made.tokens is not None
+    assert made.tokens.input == 15
+    assert made.tokens.output_quantiles == pytest.approx(list(range(101)))
