@@ -10,7 +10,6 @@ Requests are taken as independent. Failures that come in whole sessions break th
 """
 
 from domain.gate.bucket import ArmBucket, Bucket
-from domain.gate.exposure import first_share
 from domain.gate.settings import GateSettings, GuardrailSettings
 from domain.gate.state import GateState, observe
 from domain.gate.verdict import Judgement, judge
@@ -22,7 +21,6 @@ __all__ = [
     "GateState",
     "GuardrailSettings",
     "Judgement",
-    "first_share",
     "judge",
     "observe",
 ]
