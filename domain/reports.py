@@ -213,7 +213,7 @@ def storable(text: str) -> bool:
 def _reason(error: msgspec.ValidationError) -> str:
     """msgspec's `Expected ... - at `$.latencyMs`` as `latencyMs: expected ...`."""
     message, _, path = str(error).partition(" - at ")
-    message = message[0].lower() + message[1:]
+    message = message[0].lower() + message[1:].replace("\0", "\\0")
     if path.startswith("`key` in "):
         message = f"name: {message}"
     field = path.removeprefix("`key` in ").strip("`").removeprefix("$").removeprefix(".")

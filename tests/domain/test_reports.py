@@ -17,6 +17,7 @@ from domain.reports import (
     Rejection,
     parse_metrics,
     parse_quality,
+    storable,
 )
 
 NOW = 1_760_000_000_000
@@ -104,7 +105,7 @@ def test_a_missing_field_is_named(field: str) -> None:
 def test_an_unknown_field_is_refused(name: str) -> None:
     parsed = parse_metrics(batch("metrics", METRIC | {name: 1}), NOW)
     assert re.search("unknown field|name of a field", parsed.rejected[0].reason)
-    assert parsed.rejected[0].reason.encode()
+    assert storable(parsed.rejected[0].reason)
 
 
 @pytest.mark.parametrize(
@@ -180,4 +181,4 @@ def test_any_value_at_any_place_spares_the_other_items(fields: list[str], value:
     assert {rejection.index for rejection in parsed.rejected} <= {1, 3}
     assert 3 in {rejection.index for rejection in parsed.rejected}
     for rejection in parsed.rejected:
-        assert rejection.reason.encode()
+        assert storable(rejection.reason)

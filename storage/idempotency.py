@@ -1,0 +1,129 @@
+"""Idempotency keys: the first answer to a POST, kept for 24 hours in the transaction of its change."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.errors import Conflict
+from storage.tables import IdempotencyKey
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+KEPT_HOURS = 24
+_AGE = f"interval '{KEPT_HOURS} hours'"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A caller's key for one request, and a fingerprint of the request itself."""
+
+    principal: str
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request was answered with."""
+
+    status: int
+    body: dict[str, Any]
+
+
+def fingerprint(target: str, body: bytes) -> str:
+    """Tells requests apart: `target` is the method, path and query."""
+    return hashlib.sha256(target.encode() + b"\0" + body).hexdigest()
+
+
+async def earlier_answer(session: AsyncSession, claim: Claim) -> Answer | None:
+    """The first answer to this very request, None where it is new.
+
+    Holds the key until the transaction ends, so that the same request twice at once is carried out once.
+
+    Raises:
+        Conflict: the key was used for another request.
+    """
+    lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+    await session.execute(lock, {"name": f"{claim.principal}\n{claim.key}"})
+    row = (
+        await session.execute(
+            select(IdempotencyKey).where(
+                IdempotencyKey.principal == claim.principal,
+                IdempotencyKey.key == claim.key,
+                IdempotencyKey.created_at > func.now() - text(_AGE),
+            )
+        )
+    ).scalar_one_or_none()
+    if row is None:
+        return None
+    _require_same(claim, row.fingerprint)
+    return Answer(row.status, row.answer)
+
+
+async def keep_answer(session: AsyncSession, claim: Claim, answer: Answer) -> None:
+    """Keep the answer to a new request, to be committed with what the request changed."""
+    await forget(session, claim)
+    session.add(
+        IdempotencyKey(
+            principal=claim.principal,
+            key=claim.key,
+            fingerprint=claim.fingerprint,
+            status=answer.status,
+            answer=answer.body,
+        )
+    )
+    await session.flush()
+
+
+async def forget(session: AsyncSession, claim: Claim) -> None:
+    """Let the key be used anew, since its request came to nothing."""
+    await session.execute(
+        delete(IdempotencyKey).where(
+            IdempotencyKey.principal == claim.principal, IdempotencyKey.key == claim.key
+        )
+    )
+
+
+async def purge(session: AsyncSession) -> None:
+    """Delete the answers that are past their time."""
+    await session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at <= func.now() - text(_AGE)))
+
+
+async def claim_in_copy(connection: "Connection[Record]", claim: Claim, answer: Answer) -> Answer | None:
+    """As `earlier_answer` and `keep_answer` in one, for a writer whose answer is known beforehand.
+
+    Raises:
+        Conflict: the key was used for another request.
+    """
+    taken = await connection.fetchval(
+        f"""
+        INSERT INTO idempotency_keys AS known (principal, key, fingerprint, status, answer)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (principal, key) DO UPDATE
+        SET fingerprint = excluded.fingerprint, status = excluded.status, answer = excluded.answer,
+            created_at = now()
+        WHERE known.created_at <= now() - {_AGE}
+        RETURNING true
+        """,
+        *(claim.principal, claim.key, claim.fingerprint, answer.status, json.dumps(answer.body)),
+    )
+    if taken:
+        return None
+    row = await connection.fetchrow(
+        "SELECT fingerprint, status, answer FROM idempotency_keys WHERE principal = $1 AND key = $2",
+        *(claim.principal, claim.key),
+    )
+    if row is None:
+        raise Conflict("the Idempotency-Key is in use by another request")
+    _require_same(claim, row["fingerprint"])
+    return Answer(row["status"], json.loads(row["answer"]))
+
+
+def _require_same(claim: Claim, known: str) -> None:
+    if known != claim.fingerprint:
+        raise Conflict("the Idempotency-Key was used for another request")

@@ -1,0 +1,69 @@
+"""Day partitions of `metrics` and `quality`, by arrival in UTC."""
+
+from datetime import date, timedelta
+
+import asyncpg
+
+TABLES = ("metrics", "quality")
+DAYS_AHEAD = 3
+_LOCK = 0x706172746974696F
+
+
+async def ensure_partitions(
+    connection: "asyncpg.Connection[asyncpg.Record]", days_ahead: int = DAYS_AHEAD
+) -> date:
+    """Make what is missing from today (by the database's clock) on; gives the first day without one.
+
+    A new partition is made beside its parent and attached, which stops neither readers nor writers.
+    """
+    today: date = await connection.fetchval("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date")
+    days = [today + timedelta(days=ahead) for ahead in range(days_ahead + 1)]
+    wanted = [(table, day) for table in TABLES for day in days]
+    known = await _partitions(connection)
+    if not {_name(*partition) for partition in wanted} <= known:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            known = await _partitions(connection)
+            for table, day in wanted:
+                if _name(table, day) not in known:
+                    await _attach(connection, table, day)
+    return days[-1] + timedelta(days=1)
+
+
+async def drop_partitions(connection: "asyncpg.Connection[asyncpg.Record]", before: date) -> list[str]:
+    """Drop the partitions of the days before a day, and give their names.
+
+    Waits two seconds at most for those who read them.
+
+    Raises:
+        asyncpg.LockNotAvailableError: they read for longer; those dropped so far stay dropped.
+    """
+    dropped = []
+    for name in sorted(await _partitions(connection)):
+        if date.fromisoformat(name.rpartition("_")[2]) < before:
+            async with connection.transaction():
+                await connection.execute("SET LOCAL lock_timeout = '2s'")
+                await connection.execute(f"DROP TABLE IF EXISTS {name}")
+            dropped.append(name)
+    return dropped
+
+
+async def _partitions(connection: "asyncpg.Connection[asyncpg.Record]") -> set[str]:
+    rows = await connection.fetch(
+        "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid "
+        "WHERE inhparent IN ('metrics'::regclass, 'quality'::regclass)"
+    )
+    return {row["relname"] for row in rows}
+
+
+async def _attach(connection: "asyncpg.Connection[asyncpg.Record]", table: str, day: date) -> None:
+    name, until = _name(table, day), day + timedelta(days=1)
+    await connection.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS)")
+    await connection.execute(
+        f"ALTER TABLE {table} ATTACH PARTITION {name} "
+        f"FOR VALUES FROM ('{day} 00:00:00+00') TO ('{until} 00:00:00+00')"
+    )
+
+
+def _name(table: str, day: date) -> str:
+    return f"{table}_{day:%Y%m%d}"

@@ -1,0 +1,152 @@
+"""Rows of `metrics` and `quality`, written by COPY."""
+
+from collections.abc import Callable, Iterable
+from datetime import date
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from domain.policy import CandidateModel
+from domain.pricing import price
+from domain.reports import MetricReport, QualityEvaluation
+from storage.database import Database, unreachable_as_database_error
+
+Row = tuple[Any, ...]
+PriceOverride = Callable[[str, str, str], CandidateModel | None]
+"""A policy's own prices, by service, provider and model."""
+
+METRIC_COLUMNS = (
+    "received_at",
+    "ts",
+    "service",
+    "endpoint",
+    "provider",
+    "model",
+    "config_version",
+    "request_id",
+    "latency_ms",
+    "tokens_input",
+    "tokens_output",
+    "tokens_total",
+    "cost_usd",
+    "status_code",
+    "error_type",
+    "retry_count",
+    "tags",
+)
+QUALITY_COLUMNS = (
+    "received_at",
+    "ts",
+    "service",
+    "request_id",
+    "config_version",
+    "overall_score",
+    "dimension_scores",
+    "evaluation_method",
+    "tags",
+)
+COLUMNS = {"metrics": METRIC_COLUMNS, "quality": QUALITY_COLUMNS}
+
+_POSTGRES_EPOCH = date(2000, 1, 1)
+_POSTGRES_EPOCH_MS = 946_684_800_000
+DAY_US = 86_400_000_000
+
+
+def metric_rows(reports: Iterable[MetricReport], override: PriceOverride) -> list[Row]:
+    """Rows without their arrival. A call without a cost is priced; where no price is known it has none."""
+    return [
+        (
+            _micros(report.timestamp),
+            report.service,
+            report.endpoint,
+            report.provider,
+            report.model,
+            report.config_version,
+            report.request_id,
+            report.latency_ms,
+            report.tokens_input,
+            report.tokens_output,
+            report.tokens_total,
+            _cost(report, override) if report.cost_usd is None else report.cost_usd,
+            report.status_code,
+            report.error_type,
+            report.retry_count,
+            _json(report.tags),
+        )
+        for report in reports
+    ]
+
+
+def quality_rows(evaluations: Iterable[QualityEvaluation]) -> list[Row]:
+    """Rows without their arrival."""
+    return [
+        (
+            _micros(evaluation.timestamp),
+            evaluation.service,
+            evaluation.request_id,
+            evaluation.config_version or (evaluation.tags or {}).get("configVersion") or None,
+            evaluation.overall_score,
+            _json(evaluation.dimension_scores),
+            evaluation.evaluation_method,
+            _json(evaluation.tags),
+        )
+        for evaluation in evaluations
+    ]
+
+
+async def connect_for_copy(database: Database) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection on which a `timestamptz` is whole microseconds since 2000, as PostgreSQL keeps it.
+
+    Raises:
+        DatabaseError: PostgreSQL is out of reach.
+    """
+    connection = await database.connect()
+    with unreachable_as_database_error():
+        await connection.set_type_codec(
+            "timestamptz",
+            schema="pg_catalog",
+            encoder=lambda micros: (micros,),
+            decoder=lambda fields: fields[0],
+            format="tuple",
+        )
+    return connection
+
+
+async def copy_rows(
+    connection: "asyncpg.Connection[asyncpg.Record]", table: str, rows: Iterable[Row], received_at: int
+) -> None:
+    """Append rows that arrive now, in the caller's transaction."""
+    await connection.copy_records_to_table(
+        table, records=((received_at, *row) for row in rows), columns=COLUMNS[table]
+    )
+
+
+async def clock(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
+    """The database's present time as `copy_rows` takes it."""
+    now: int = await connection.fetchval("SELECT clock_timestamp()")
+    return now
+
+
+def start_of(day: date) -> int:
+    """Midnight UTC as `clock` counts."""
+    return (day - _POSTGRES_EPOCH).days * DAY_US
+
+
+def _micros(millis: int) -> int:
+    return (millis - _POSTGRES_EPOCH_MS) * 1000
+
+
+def _json(value: dict[str, Any] | None) -> str | None:
+    return msgspec.json.encode(value).decode() if value else None
+
+
+def _cost(report: MetricReport, override: PriceOverride) -> float | None:
+    return price(
+        report.provider,
+        report.model,
+        report.tokens_input,
+        report.tokens_output,
+        override(report.service, report.provider, report.model),
+        report.timestamp,
+    )

@@ -1,0 +1,73 @@
+"""Known services and their policies."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.errors import NotFound
+from domain.policy import ServicePolicy
+from storage.tables import Service, db_now
+
+
+async def note(session: AsyncSession, names: Iterable[str]) -> None:
+    """Make services known, those that are not yet."""
+    rows = [{"name": name} for name in sorted(set(names))]
+    if rows:
+        await session.execute(insert(Service).values(rows).on_conflict_do_nothing())
+
+
+async def get(session: AsyncSession, name: str) -> Service:
+    """A known service.
+
+    Raises:
+        NotFound: nobody has heard of it.
+    """
+    row = await session.get(Service, name)
+    if row is None:
+        raise NotFound(f"unknown service {name!r}")
+    return row
+
+
+async def list_services(session: AsyncSession, *, limit: int, offset: int) -> tuple[int, list[Service]]:
+    """How many services are known, and a page of them by name."""
+    total = (await session.execute(select(func.count()).select_from(Service))).scalar_one()
+    page = select(Service).order_by(Service.name).limit(limit).offset(offset)
+    return total, list((await session.execute(page)).scalars())
+
+
+async def put_policy(session: AsyncSession, policy: ServicePolicy) -> None:
+    """Replace a service's policy by the fields that were given; what was not takes its default."""
+    given = {key: value for key, value in policy.given().items() if key != "service"}
+    values = {"name": policy.service, "policy": given}
+    statement = insert(Service).values(values)
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Service.name], set_={"policy": given, "updated_at": db_now()}
+        )
+    )
+
+
+async def policy_of(session: AsyncSession, name: str | None, *, step_seconds: float) -> ServicePolicy:
+    """A service's policy with every default filled in; the defaults alone for None or an unknown service.
+
+    `step_seconds` is the server's default for the length of a step.
+    """
+    row = None if name is None else await session.get(Service, name)
+    return resolve(name or "global", row.policy if row else {}, step_seconds=step_seconds)
+
+
+def resolve(name: str, given: dict[str, Any], *, step_seconds: float) -> ServicePolicy:
+    """A stored policy with every default filled in. A step is never shorter than the policy's own checks."""
+    rollout = given.get("rollout", {})
+    rollout = {"stepSeconds": max(step_seconds, rollout.get("checkSeconds", 0))} | rollout
+    return ServicePolicy.model_validate({**given, "service": name, "rollout": rollout})
+
+
+async def longest_retention(session: AsyncSession) -> int:
+    """For how many days some service wants its reports kept."""
+    days = Service.policy["retentionDays"].as_integer()
+    default: int = ServicePolicy.model_fields["retention_days"].default
+    return max(default, (await session.execute(select(func.max(days)))).scalar_one() or 0)
