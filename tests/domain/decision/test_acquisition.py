@@ -1,0 +1,138 @@
+"""Expected improvement, odds and the front against numeric integration and brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from domain.decision.acquisition import (
+    Appraisal,
+    appraise,
+    choose,
+    expected_improvement,
+    non_dominated,
+    objective_weights,
+)
+from domain.decision.bounds import Bound, metric_bounds
+from domain.decision.posterior import Array, Belief
+from domain.policy import Constraint, Objective
+
+
+def belief(mean: list[float], sd: float = 0.1, incumbent: float = 0.0) -> Belief:
+    means = np.array(mean)
+    spread = np.full(means.size, sd)
+    return Belief(means, spread, means - incumbent, spread, incumbent, 0.0)
+
+
+def bound(**fields: object) -> Bound:
+    constraint = Constraint.model_validate({"type": "hard"} | fields)
+    return metric_bounds([constraint], [])[0]
+
+
+@pytest.mark.parametrize(("mean", "sd", "best"), [(0.3, 0.2, 0.0), (-1.0, 0.5, 0.0), (0.1, 2.0, 0.7)])
+def test_expected_improvement_is_its_integral(mean: float, sd: float, best: float) -> None:
+    integral, _ = quad(lambda x: (x - best) * norm.pdf(x, mean, sd), best, mean + 12 * sd)
+    assert expected_improvement(np.array([mean]), np.array([sd]), best)[0] == pytest.approx(
+        integral, abs=1e-9
+    )
+
+
+def test_expected_improvement_without_spread() -> None:
+    assert expected_improvement(np.array([0.3, -0.3]), np.zeros(2), 0.0) == pytest.approx([0.3, 0.0])
+
+
+def test_weights_are_normalised_and_signed() -> None:
+    weights = objective_weights(
+        [
+            Objective(metric="cost", goal="minimize", weight=5),
+            Objective(metric="latency", goal="minimize", weight=2),
+            Objective(metric="quality", goal="maximize", weight=3),
+        ]
+    )
+    assert weights == pytest.approx({"cost.avg": -0.5, "latency.p95": -0.2, "quality.avg": 5 * 0.3})
+
+
+def test_utility_is_the_weighted_sum_with_exact_variance() -> None:
+    beliefs = {"cost.avg": belief([-1.0, 0.0], 0.2), "quality.avg": belief([0.5, 0.9], 0.05, incumbent=0.8)}
+    made = appraise(beliefs, {"cost.avg": -0.5, "quality.avg": 1.5}, [], pareto=False)
+    assert made.gain == pytest.approx([0.5 - 0.45, 0.15])
+    assert made.gain_sd == pytest.approx(np.hypot(0.5 * 0.2, 1.5 * 0.05))
+    assert made.better == pytest.approx(norm.cdf(made.gain / made.gain_sd))
+    assert made.feasibility == pytest.approx([1.0, 1.0])
+
+
+def test_feasibility_is_the_product_of_the_odds() -> None:
+    beliefs = {"quality.avg": belief([0.6], 0.1, incumbent=0.8), "errors.rate": belief([0.01], 0.01)}
+    bounds = [bound(metric="quality", min=55), bound(metric="errors", max=0.02)]
+    made = appraise(beliefs, {"quality.avg": 1.0}, bounds, pareto=False)
+    assert made.feasibility[0] == pytest.approx(norm.cdf(0.5) * norm.cdf(1.0))
+    assert made.by_bound[:, 0] == pytest.approx([norm.cdf(0.5), norm.cdf(1.0)])
+    assert made.keeps.tolist() == [True]
+
+
+def test_a_soft_constraint_costs_by_its_weight_and_odds() -> None:
+    beliefs = {"quality.avg": belief([0.5], 0.1, incumbent=0.5)}
+    soft = bound(type="soft", metric="quality", min=50, priority=3)
+    made = appraise(beliefs, {"quality.avg": 1.0}, [soft], pareto=False)
+    assert made.gain[0] == pytest.approx(-0.1 * 3 * 0.5)
+    assert made.feasibility[0] == 1.0
+
+
+def test_an_incumbent_in_breach_is_worth_leaving_at_a_loss() -> None:
+    beliefs = {"cost.avg": belief([0.3], 0.05), "quality.avg": belief([0.9], 0.05, incumbent=0.5)}
+    weights = {"cost.avg": -1.0}
+    kept = appraise(beliefs, weights, [bound(metric="quality", min=40)], pareto=False)
+    breached = appraise(beliefs, weights, [bound(metric="quality", min=70)], pareto=False)
+    assert kept.better[0] < 0.01
+    assert breached.better[0] > 0.99
+
+
+def test_pareto_lets_no_objective_get_worse() -> None:
+    beliefs = {"cost.avg": belief([-3.0, -0.1], 0.01), "quality.avg": belief([0.7, 0.8], 0.01, incumbent=0.8)}
+    weights = {"cost.avg": -0.9, "quality.avg": 0.5}
+    assert choose(appraise(beliefs, weights, [], pareto=False), np.ones(2)) == 0
+    assert choose(appraise(beliefs, weights, [], pareto=True), np.ones(2)) == 1
+
+
+def appraisal(ei: list[float], feasibility: list[float], keeps: list[bool] | None = None) -> Appraisal:
+    zero = np.zeros(len(ei))
+    kept = np.array(keeps or [True] * len(ei))
+    return Appraisal(zero, zero, np.array(feasibility), zero, np.array(ei), kept, np.zeros((0, len(ei))))
+
+
+@pytest.mark.parametrize(
+    ("ei", "feasibility", "chosen"),
+    [
+        ([0.1, 0.2], [1.0, 1.0], 1),
+        ([0.3, 0.2], [0.31, 0.9], 1),
+        ([9.0, 0.03], [0.29, 0.9], 1),
+        ([9.0], [0.29], 0),
+        ([0.2], [0.16], None),
+        ([9.0], [0.14], None),
+        ([0.009], [1.0], None),
+        ([0.015], [1.0], 0),
+    ],
+)
+def test_gates(ei: list[float], feasibility: list[float], chosen: int | None) -> None:
+    assert choose(appraisal(ei, feasibility), np.ones(len(ei))) == chosen
+
+
+def test_what_breaks_a_bound_by_its_mean_is_never_chosen() -> None:
+    assert choose(appraisal([9.0, 0.1], [0.9, 0.9], [False, True]), np.ones(2)) == 1
+
+
+def test_among_equals_the_least_change() -> None:
+    made = appraisal([1.0, 0.99, 0.97], [1.0, 1.0, 1.0])
+    assert choose(made, np.array([0.2, 0.9, 1.0])) == 1
+
+
+rows = st.lists(st.lists(st.integers(0, 5), min_size=2, max_size=2), min_size=1, max_size=12)
+
+
+@given(rows)
+def test_the_front_is_what_brute_force_finds(points: list[list[int]]) -> None:
+    gains: Array = np.array(points, dtype=np.float64)
+    front = [not any(o[0] >= p[0] and o[1] >= p[1] and o != p for o in points) for p in points]
+    assert non_dominated(gains).tolist() == front
