@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from infra import ports
-from infra.errors import ComponentFailed
+from infra.errors import ComponentFailed, StackError
 from infra.folder import end_leftovers
 from infra.privileges import Account
 from infra.supervisor import Child, server_environment
@@ -75,9 +75,12 @@ class Component(ABC):
         """
         if self.running:
             return
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.log.parent.mkdir(mode=0o700, exist_ok=True)
-        program = await self.prepare()
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.log.parent.mkdir(mode=0o700, exist_ok=True)
+            program = await self.prepare()
+        except OSError as error:
+            raise StackError(f"{self.name} cannot work in {self.folder}: {error}") from error
         await asyncio.to_thread(end_leftovers, program, self.folder)
         attempts = 1 if self.ports else PORT_ATTEMPTS
         for last in range(attempts):

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from infra.component import Component
-from infra.errors import ComponentFailed
+from infra.errors import ComponentFailed, StackError
 from infra.folder import FolderLock
 from infra.postgres import Postgres
 from infra.redis_server import Redis
@@ -92,8 +92,11 @@ class EmbeddedStack:
             FolderInUse: another stack runs on the folder.
             StackError: a component cannot be started; the others have been stopped again.
         """
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        await self._folder_lock.acquire()
+        try:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            await self._folder_lock.acquire()
+        except OSError as error:
+            raise StackError(f"the data folder cannot be used: {error}") from error
         try:
             await self._start()
         except BaseException:

@@ -14,6 +14,8 @@ from infra.errors import FolderInUse
 
 # How long the components of a stack that was killed may take to end.
 LEFTOVER_LIMIT_SECONDS = 20.0
+# A process's time of birth is derived from the machine's, which a corrected clock moves.
+SAME_PROCESS_SECONDS = 2.0
 
 
 class FolderLock:
@@ -60,8 +62,10 @@ class FolderLock:
         """The process that noted itself in the file, where it still lives."""
         with contextlib.suppress(ValueError, KeyError, psutil.NoSuchProcess):
             note = json.loads(os.pread(self._file, 1024, 0))
-            if psutil.Process(note["pid"]).create_time() == note["created"]:
-                return int(note["pid"])
+            holder = psutil.Process(note["pid"])
+            same = abs(holder.create_time() - note["created"]) < SAME_PROCESS_SECONDS
+            if same and holder.status() != psutil.STATUS_ZOMBIE:
+                return holder.pid
         return None
 
     def _refusal(self, holder: int | None) -> FolderInUse:

@@ -4,6 +4,7 @@ Run as a script, in a session of its own, so that Ctrl-C in a terminal reaches n
 child. It imports the standard library alone and starts in some 30 ms. The protocol:
 
 - argument 1: JSON, see `Order`;
+- standard error: the log, for the child's output and errors;
 - standard input: `stop` (orderly, then by force after the limit) or `kill` (by force at once), one
   per line. Its end, which comes even when the parent is killed by force, means `stop`;
 - standard output: one JSON object per line, `{"started": PID}` or `{"failed": TEXT}`, and at the
@@ -38,7 +39,7 @@ CAP_DAC_OVERRIDE = 1
 
 
 class Order(TypedDict):
-    """What to run: the command, where, its log file, how to end it (signals by number, limit in seconds).
+    """What to run: the command, where, how to end it (signals by number, limit in seconds).
 
     `uid` and `gid`, where given, are taken on by the child; with `override_permissions` it keeps
     root's right to pass through closed folders, and nothing else of root's.
@@ -46,7 +47,6 @@ class Order(TypedDict):
 
     command: list[str]
     cwd: str
-    log: str
     stop_signal: int
     stop_limit: float
     orphan_signal: int
@@ -92,16 +92,15 @@ def prepare_child(order: Order) -> None:
 
 
 def spawn(order: Order) -> subprocess.Popen[bytes]:
-    with Path(order["log"]).open("ab") as log:
-        return subprocess.Popen(
-            order["command"],
-            cwd=order["cwd"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=lambda: prepare_child(order),
-        )
+    return subprocess.Popen(
+        order["command"],
+        cwd=order["cwd"],
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        stderr=sys.stderr,
+        start_new_session=True,
+        preexec_fn=lambda: prepare_child(order),
+    )
 
 
 def report(**message: int | str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from infra.component import Component
@@ -46,7 +48,7 @@ class Redis(Component):
         return [program, settings]  # the data go to the working folder
 
     async def ready(self, pid: int) -> bool:
-        client = redis.asyncio.Redis.from_url(self.url)
+        client = redis.asyncio.Redis.from_url(self.url, retry=Retry(NoBackoff(), retries=0))
         try:
             return bool(await client.ping())
         except (OSError, RedisError):

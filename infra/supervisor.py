@@ -78,7 +78,6 @@ class Child:
         order = Order(
             command=[str(part) for part in command],
             cwd=str(cwd),
-            log=str(log),
             stop_signal=stop_signal,
             stop_limit=stop_limit,
             orphan_signal=orphan_signal,
@@ -87,7 +86,7 @@ class Child:
             override_permissions=account.override_permissions if account else False,
         )
         log_start = rotate(log)
-        child = cls(name, log, log_start, start_minder(order, environment, lock))
+        child = cls(name, log, log_start, start_minder(order, log, environment, lock))
         try:
             await asyncio.wrap_future(child._started)
         except OSError as error:
@@ -174,16 +173,19 @@ class Child:
             self._minder.stdin.close()
 
 
-def start_minder(order: Order, environment: Mapping[str, str], lock: int | None) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(MINDER), json.dumps(order)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=dict(environment),
-        start_new_session=True,
-        pass_fds=() if lock is None else (lock,),
-    )
+def start_minder(
+    order: Order, log: Path, environment: Mapping[str, str], lock: int | None
+) -> "subprocess.Popen[bytes]":
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(MINDER), json.dumps(order)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            env=dict(environment),
+            start_new_session=True,
+            pass_fds=() if lock is None else (lock,),
+        )
 
 
 def rotate(log: Path) -> int:

@@ -57,8 +57,8 @@ func serve(ctx context.Context, opts *options) error {
 		return err
 	}
 	if !opts.headless {
-		// Started first, since a taken port ends the process here, before any data is touched.
 		ui := newUI(opts)
+		// It serves until it is stopped, and ends the process where its port is taken.
 		go func() { _ = ui.Start() }()
 		defer ui.Stop()
 	}
