@@ -7,10 +7,9 @@ from typing import Annotated, NoReturn
 
 import typer
 from llm_auto_optimizer import ConflictError, OptimizerError
-from rich.console import Console
 
 from cli.replaying import ReplayError, ReplayOptions, ReplayReport, run_replay
-from cli.replaying.display import print_report, progress_view
+from cli.replaying.display import print_report, progress_view, report_console
 from cli.replaying.options import DEFAULT_SPEED, parse_models, with_latency
 from cli.replaying.setup import read_policy
 
@@ -87,7 +86,7 @@ def show(report: ReplayReport, *, as_json: bool) -> None:
         json.dump(report.to_json(), sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
     else:
-        print_report(report, Console())
+        print_report(report, report_console())
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llm_auto_optimizer import Deployment, Guardrail, Step
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -16,6 +17,12 @@ from cli.replaying.tally import Totals
 
 _COLOURS = {"healthy": "green", "unhealthy": "red", "inconclusive": "yellow"}
 _MISSING = "–"
+_PAGE_WIDTH = 120
+
+
+def report_console() -> Console:
+    """stdout; wide enough for the tables where it is no terminal and so has no width."""
+    return Console() if sys.stdout.isatty() else Console(width=_PAGE_WIDTH)
 
 
 @contextmanager
@@ -36,7 +43,7 @@ class LiveView:
         self._live = live
 
     def update(self, progress: Progress) -> None:
-        parts: list[RenderableType] = [Text(headline(progress), style="bold")]
+        parts: list[RenderableType] = [Text(headline(progress, verdicts=False), style="bold")]
         if progress.deployment is not None:
             parts.append(steps_table(progress.deployment["steps"]))
         self._live.update(Group(*parts))
@@ -56,8 +63,8 @@ class LineView:
             self._console.print(headline(progress), highlight=False, soft_wrap=True)
 
 
-def headline(progress: Progress) -> str:
-    """Where the replay is, in a line."""
+def headline(progress: Progress, *, verdicts: bool = True) -> str:
+    """Where the replay is, in a line, with or without each step's verdict."""
     parts = [progress.stage, f"{progress.tally.sent:,} requests sent"]
     if progress.optimization is not None and progress.deployment is None:
         optimization = progress.optimization
@@ -66,17 +73,15 @@ def headline(progress: Progress) -> str:
     if deployment is not None:
         change = f"{deployment['fromVersion']} -> {deployment['toVersion']}"
         parts.append(f"{change} {deployment['status']} at {deployment['trafficPercent']:g} %")
-        parts.append(" ".join(_verdicts(deployment)))
+        parts.append(" ".join(_verdicts(deployment)) if verdicts else "")
     return " · ".join(part for part in parts if part)
 
 
 def steps_table(steps: list[Step]) -> Table:
     """Each step's verdict, and its guardrails: canary against control."""
-    table = Table(title_justify="left", header_style="bold")
-    for column in ("step", "verdict", "metric"):
-        table.add_column(column, no_wrap=True)
-    for column in ("control", "canary", "difference", "interval", "evidence", "requests"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = _table(
+        ("step", "verdict", "metric"), ("control", "canary", "difference", "interval", "evidence", "requests")
+    )
     for step in steps:
         if "startedAt" in step:
             _add_step(table, step)
@@ -126,6 +131,15 @@ def _saving(report: ReplayReport) -> str:
     )
 
 
+def _table(names: tuple[str, ...], figures: tuple[str, ...]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in names:
+        table.add_column(column)
+    for column in figures:
+        table.add_column(column, justify="right")
+    return table
+
+
 def _add_step(table: Table, step: Step) -> None:
     verdict = step.get("verdict", "running")
     extended = f" +{step['extensions']}" if step["extensions"] else ""
@@ -153,11 +167,9 @@ def _readings(guardrail: Guardrail) -> list[str]:
 
 
 def _traffic_table(report: ReplayReport) -> Table:
-    table = Table(header_style="bold")
-    for column in ("served", "version", "model"):
-        table.add_column(column, no_wrap=True)
-    for column in ("requests", "USD/request", "ms avg", "ms p95", "errors", "quality"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = _table(
+        ("served", "version", "model"), ("requests", "USD/request", "ms avg", "ms p95", "errors", "quality")
+    )
     for name in ("before", "control", "canary", "after"):
         totals: Totals | None = getattr(report, name)
         if totals is not None:
