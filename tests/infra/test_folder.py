@@ -27,20 +27,12 @@ async def test_one_holds_it_and_the_next_may_follow(tmp_path: Path) -> None:
     second.release()
 
 
-async def test_a_note_of_a_process_that_is_gone_is_no_obstacle(tmp_path: Path) -> None:
-    # The number lives on in this process, which is another one than noted: it is younger.
-    born = psutil.Process().create_time()
-    (tmp_path / "lock").write_text(json.dumps({"pid": os.getpid(), "created": born - 1000}))
-    lock = FolderLock(tmp_path)
-    await lock.acquire()
-    assert json.loads((tmp_path / "lock").read_text()) == {"pid": os.getpid(), "created": born}
-    lock.release()
-
-
 async def test_components_without_their_stack_are_waited_for(tmp_path: Path) -> None:
     holder = FolderLock(tmp_path)
     await holder.acquire()
-    (tmp_path / "lock").write_text("{}")  # as if the stack's process were gone
+    # As if the stack's process were gone, and its number had passed to this one, which is younger.
+    born = psutil.Process().create_time()
+    (tmp_path / "lock").write_text(json.dumps({"pid": os.getpid(), "created": born - 1000}))
     with component_with(holder.descriptor) as component:
         holder.release()
         waiting = FolderLock(tmp_path)
@@ -50,6 +42,7 @@ async def test_components_without_their_stack_are_waited_for(tmp_path: Path) -> 
         assert component.stdin is not None
         component.stdin.close()
         await taken
+    assert json.loads((tmp_path / "lock").read_text()) == {"pid": os.getpid(), "created": born}
     waiting.release()
 
 

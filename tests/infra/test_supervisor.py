@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+from infra.cache import lock_file
 from infra.errors import ComponentFailed
 from infra.supervisor import LOG_LIMIT_BYTES, Child
 
@@ -112,6 +113,18 @@ async def test_the_child_dies_with_its_minder(start: Starter) -> None:
             if ended(process):
                 break
             await asyncio.sleep(0.02)
+
+
+async def test_the_lock_is_held_until_the_child_has_ended(start: Starter, tmp_path: Path) -> None:
+    held = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    assert lock_file(held)
+    child = await start("import signal; signal.pause()", lock=held)
+    os.close(held)
+    wanted = os.open(tmp_path / "lock", os.O_RDWR)
+    assert not lock_file(wanted)
+    await child.kill()
+    assert lock_file(wanted)
+    os.close(wanted)
 
 
 async def test_a_waiter_that_gives_up_leaves_the_others_waiting(start: Starter) -> None:
