@@ -65,15 +65,20 @@ def objective_weights(objectives: Sequence[Objective]) -> dict[str, float]:
 
 
 def appraise(
-    beliefs: Mapping[str, Belief], weights: Mapping[str, float], bounds: Sequence[Bound], *, pareto: bool
+    beliefs: Mapping[str, Belief],
+    weights: Mapping[str, float],
+    bounds: Sequence[Bound],
+    *,
+    penalty: Array | float = 0.0,
+    pareto: bool = False,
 ) -> Appraisal:
-    """Appraises every candidate; `bounds` hard and soft.
+    """Appraises every candidate; `bounds` hard and soft, `penalty` what other soft constraints cost.
 
     Utility is linear in the responses, so its mean and variance are exact; responses are independent of each
     other. In `pareto` mode no objective is traded for another: that none gets worse counts as feasibility.
     """
     size = next(iter(beliefs.values())).mean.size
-    gain, variance = np.zeros(size), np.zeros(size)
+    gain, variance = np.zeros(size) - penalty, np.zeros(size)
     for metric, weight in weights.items():
         gain += weight * beliefs[metric].change
         variance += (weight * beliefs[metric].change_sd) ** 2

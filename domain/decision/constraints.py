@@ -102,7 +102,7 @@ class _Judgement:
         self.recommendations: list[str] = []
 
     def check_limits(self) -> None:
-        """The model's own limits, which hold whatever the policy says."""
+        """What the model and its provider take, whatever the policy says."""
         limit = output_limit(self.config.provider, self.config.model, self.entry)
         if limit is not None and self.config.max_tokens > limit:
             text = (
@@ -111,9 +111,8 @@ class _Judgement:
             self.violations.append(Violation(constraint="maxTokens", severity="error", message=text))
         hottest = max_temperature(self.config.provider)
         if self.config.temperature > hottest:
-            above = f"temperature {self.config.temperature:g} is above the limit"
-            text = f"{above} of {self.config.provider}, {hottest:g}"
-            self.violations.append(Violation(constraint="temperature", severity="error", message=text))
+            text = f"{self.config.provider} takes temperatures up to {hottest:g}; it would refuse more"
+            self.violations.append(Violation(constraint="temperature", severity="warning", message=text))
         if self.config.top_k is not None and not takes_top_k(self.config.provider):
             text = f"{self.config.provider} takes no topK; it would be ignored or refused"
             self.violations.append(Violation(constraint="topK", severity="warning", message=text))

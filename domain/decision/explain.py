@@ -20,7 +20,7 @@ def rationale(weighing: Weighing, index: int) -> str:
     config, appraisal = weighing.configs[index], weighing.appraisal
     metrics = "; ".join(
         f"{metric} {wording.value(metric, weighing.incumbent_value(metric))} -> "
-        f"{_spread(metric, prediction)} ({100 * _relative(weighing, metric, prediction):+.0f} %)"
+        f"{_spread(metric, prediction)} ({_percent(weighing, metric, prediction)})"
         for metric, prediction in weighing.predictions(index).items()
     )
     gain = f"{appraisal.gain[index]:+.2f} ± {Z90 * appraisal.gain_sd[index]:.2f}"
@@ -157,9 +157,10 @@ def _spread(metric: str, prediction: Prediction) -> str:
     return f"{wording.value(metric, prediction.mean)} [{low} to {high}]"
 
 
-def _relative(weighing: Weighing, metric: str, prediction: Prediction) -> float:
+def _percent(weighing: Weighing, metric: str, prediction: Prediction) -> str:
     present = weighing.incumbent_value(metric)
-    return (prediction.mean - present) / present if present else 0.0
+    change = (prediction.mean - present) / present if present else 0.0
+    return f"{round(100 * change):+d} %"
 
 
 def unpredictable(metrics: list[str]) -> Skip:

@@ -46,8 +46,8 @@ class TokenUse(Message):
 class Observation(Message):
     """One configuration over one stretch of traffic.
 
-    `n` requests; `observed_at` (ms) is when the last of them came; `trials` counts how often the
-    configuration was tried. A metric without data is left out.
+    `incumbent` marks the present configuration for readers. `n` requests; `observed_at` (ms) is when the last
+    of them came; `trials` counts how often the configuration was tried. A metric without data is left out.
     """
 
     config: LLMConfig

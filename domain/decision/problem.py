@@ -31,7 +31,8 @@ class Rejection(Message):
 class DecisionProblem(Message):
     """Everything that a decision for one service rests on; times are ms, `now` included.
 
-    `incumbent` is the present configuration; the history's observation of it carries the flag of that name.
+    `incumbent` is the present configuration. Its observations in the history are known by its settings (see
+    `pooling`), so that what was measured of it in an earlier version counts too.
     """
 
     service: str

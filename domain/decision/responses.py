@@ -17,6 +17,8 @@ Z90 = 1.64
 _SMALLEST = 1e-9
 """Where logarithms are taken, what is below counts as this much (a free model costs this much)."""
 
+_LARGEST_LOG = 300.0
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -54,7 +56,7 @@ class Response:
     def natural(self, modelled: float) -> float:
         """A value in the metric's own unit, within what the metric can be."""
         if self.logarithmic:
-            return exp(min(modelled, 700.0))
+            return exp(min(modelled, _LARGEST_LOG))
         return min(max(modelled, 0.0), 1.0) * self.unit
 
     def prediction(self, mean: float, sd: float, samples: int) -> Prediction:

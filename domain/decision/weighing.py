@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from domain.config import LLMConfig
-from domain.decision.acquisition import Appraisal, appraise, objective_weights
-from domain.decision.bounds import Bound, metric_bounds
+from domain.decision.acquisition import SOFT_PENALTY, Appraisal, appraise, objective_weights
+from domain.decision.bounds import Bound, metric_bounds, soft_weight
 from domain.decision.candidates import Candidates
+from domain.decision.constraints import allows_model, cooldown_left
 from domain.decision.history import Observation
 from domain.decision.pooling import PoolKey, pool_key
 from domain.decision.posterior import Array, Belief, Geometry, Points
@@ -105,12 +106,26 @@ def weigh(
         beliefs=whole,
         weights=weights,
         bounds=bounds,
-        appraisal=appraise(whole, weights, bounds, pareto=problem.mode == "pareto"),
+        appraisal=appraise(
+            whole, weights, bounds, penalty=_penalty(problem, configs)[known], pareto=problem.mode == "pareto"
+        ),
         observed={pool_key(o.config): o.n for o in pooled},
         closeness=geometry.across.matern[0][known],
         notes=found.left_out,
         unpriced=sorted({c.model_key for c, keep in zip(configs, known, strict=True) if not keep}),
     )
+
+
+def _penalty(problem: DecisionProblem, configs: Sequence[LLMConfig]) -> Array:
+    """Utility that each candidate loses to soft constraints on models and on how soon a change may come."""
+    lost = np.zeros(len(configs))
+    for constraint in problem.constraints:
+        if constraint.type == "hard":
+            continue
+        unwelcome = [not allows_model(constraint, config.provider, config.model) for config in configs]
+        too_soon = cooldown_left(constraint, problem.now, problem.last_change_at) > 0
+        lost += SOFT_PENALTY * soft_weight(constraint) * (np.array(unwelcome, dtype=np.float64) + too_soon)
+    return lost
 
 
 def _geometry(pooled: Sequence[Observation], configs: Sequence[LLMConfig], priors: Priors) -> Geometry:

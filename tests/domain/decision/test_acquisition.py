@@ -56,7 +56,7 @@ def test_weights_are_normalised_and_signed() -> None:
 
 def test_utility_is_the_weighted_sum_with_exact_variance() -> None:
     beliefs = {"cost.avg": belief([-1.0, 0.0], 0.2), "quality.avg": belief([0.5, 0.9], 0.05, incumbent=0.8)}
-    made = appraise(beliefs, {"cost.avg": -0.5, "quality.avg": 1.5}, [], pareto=False)
+    made = appraise(beliefs, {"cost.avg": -0.5, "quality.avg": 1.5}, [])
     assert made.gain == pytest.approx([0.5 - 0.45, 0.15])
     assert made.gain_sd == pytest.approx(np.hypot(0.5 * 0.2, 1.5 * 0.05))
     assert made.better == pytest.approx(norm.cdf(made.gain / made.gain_sd))
@@ -66,7 +66,7 @@ def test_utility_is_the_weighted_sum_with_exact_variance() -> None:
 def test_feasibility_is_the_product_of_the_odds() -> None:
     beliefs = {"quality.avg": belief([0.6], 0.1, incumbent=0.8), "errors.rate": belief([0.01], 0.01)}
     bounds = [bound(metric="quality", min=55), bound(metric="errors", max=0.02)]
-    made = appraise(beliefs, {"quality.avg": 1.0}, bounds, pareto=False)
+    made = appraise(beliefs, {"quality.avg": 1.0}, bounds)
     assert made.feasibility[0] == pytest.approx(norm.cdf(0.5) * norm.cdf(1.0))
     assert made.by_bound[:, 0] == pytest.approx([norm.cdf(0.5), norm.cdf(1.0)])
     assert made.keeps.tolist() == [True]
@@ -75,7 +75,7 @@ def test_feasibility_is_the_product_of_the_odds() -> None:
 def test_a_soft_constraint_costs_by_its_weight_and_odds() -> None:
     beliefs = {"quality.avg": belief([0.5], 0.1, incumbent=0.5)}
     soft = bound(type="soft", metric="quality", min=50, priority=3)
-    made = appraise(beliefs, {"quality.avg": 1.0}, [soft], pareto=False)
+    made = appraise(beliefs, {"quality.avg": 1.0}, [soft])
     assert made.gain[0] == pytest.approx(-0.1 * 3 * 0.5)
     assert made.feasibility[0] == 1.0
 
@@ -83,8 +83,8 @@ def test_a_soft_constraint_costs_by_its_weight_and_odds() -> None:
 def test_an_incumbent_in_breach_is_worth_leaving_at_a_loss() -> None:
     beliefs = {"cost.avg": belief([0.3], 0.05), "quality.avg": belief([0.9], 0.05, incumbent=0.5)}
     weights = {"cost.avg": -1.0}
-    kept = appraise(beliefs, weights, [bound(metric="quality", min=40)], pareto=False)
-    breached = appraise(beliefs, weights, [bound(metric="quality", min=70)], pareto=False)
+    kept = appraise(beliefs, weights, [bound(metric="quality", min=40)])
+    breached = appraise(beliefs, weights, [bound(metric="quality", min=70)])
     assert kept.better[0] < 0.01
     assert breached.better[0] > 0.99
 
@@ -92,7 +92,7 @@ def test_an_incumbent_in_breach_is_worth_leaving_at_a_loss() -> None:
 def test_pareto_lets_no_objective_get_worse() -> None:
     beliefs = {"cost.avg": belief([-3.0, -0.1], 0.01), "quality.avg": belief([0.7, 0.8], 0.01, incumbent=0.8)}
     weights = {"cost.avg": -0.9, "quality.avg": 0.5}
-    assert choose(appraise(beliefs, weights, [], pareto=False), np.ones(2)) == 0
+    assert choose(appraise(beliefs, weights, []), np.ones(2)) == 0
     assert choose(appraise(beliefs, weights, [], pareto=True), np.ones(2)) == 1
 
 

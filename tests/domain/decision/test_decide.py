@@ -1,5 +1,6 @@
 """Whole decisions: the known cases, every reason to skip, and what holds for any problem."""
 
+from math import log
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ def skipped(asked: DecisionProblem) -> str:
 def test_a_far_cheaper_unseen_model_above_the_floor_is_tried(
     objectives: list[Objective] | None, constraints: list[Constraint]
 ) -> None:
-    given_objectives = {} if objectives is None else {"objectives": objectives}
+    given_objectives: dict[str, Any] = {} if objectives is None else {"objectives": objectives}
     made = plan(problem(constraints=constraints, **given_objectives))
     assert made.recommended_config == config(*MIXTRAL)
     assert made.predictions["quality.avg"].mean == pytest.approx(86 - 21.3, abs=1)
@@ -96,6 +97,15 @@ def test_what_was_measured_outweighs_the_prior() -> None:
     )
 
 
+def test_a_measurement_is_never_taken_for_exact() -> None:
+    """Prior variance .25² + .05² + .05² against floor .03² and noise .03², the incumbent telling little."""
+    exact = observation(config(*MIXTRAL), cost=(0.001, 0.0))
+    prediction = plan(problem(history=[observation(config()), exact])).predictions["cost.avg"]
+    prior, noise = 0.25**2 + 2 * 0.05**2, 2 * 0.03**2
+    half_width = 1.64 * (prior * noise / (prior + noise)) ** 0.5
+    assert log(prediction.high / prediction.mean) == pytest.approx(half_width, rel=0.01)
+
+
 def test_pareto_trades_nothing() -> None:
     assert "make no objective worse" in skipped(problem(mode="pareto"))
     models = (candidate(GPT4, score=80), candidate(MIXTRAL, score=86))
@@ -120,6 +130,24 @@ def test_alternatives_are_other_ways_that_nothing_beats() -> None:
     keys = {pool_key(made.recommended_config), *(pool_key(a.config) for a in made.alternatives)}
     assert len(keys) == 1 + len(made.alternatives)
     assert all("against" in a.tradeoffs and a.on_pareto_front for a in made.alternatives)
+
+
+def test_a_soft_preference_for_a_model_weighs_by_its_weight() -> None:
+    twins = [
+        candidate(("own", "a"), price_per_m_tok_in=1, price_per_m_tok_out=1),
+        candidate(("own", "b"), price_per_m_tok_in=0.9, price_per_m_tok_out=0.9),
+    ]
+    prefer = Constraint(type="soft", models=["own/a"])
+    assert plan(problem(models=twins)).recommended_config.model == "b"
+    assert plan(problem(models=twins, constraints=[prefer])).recommended_config.model == "a"
+    adamant = Constraint(type="soft", models=["gpt-4-1106-preview"], priority=100)
+    assert "expected to gain enough" in skipped(problem(constraints=[adamant]))
+
+
+def test_a_soft_cooldown_asks_for_a_greater_gain() -> None:
+    calm = Constraint(type="soft", cooldown_ms=60_000, priority=100)
+    assert skipped(problem(constraints=[calm], last_change_at=NOW - 1000))
+    assert plan(problem(constraints=[calm], last_change_at=NOW - 60_000))
 
 
 def test_what_brings_nothing_is_not_changed() -> None:

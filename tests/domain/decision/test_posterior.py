@@ -7,6 +7,7 @@ import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 
+from domain.config import LLMConfig
 from domain.decision.pooling import pool
 from domain.decision.posterior import Array, Geometry, Points, Relation
 from domain.decision.priors import Priors
@@ -56,7 +57,7 @@ def expectations() -> Priors:
     return Priors(pooled, SearchSpace(models=[candidate(GPT4), candidate(MIXTRAL)]), NOW)
 
 
-def rows(configs: list, priors: Priors) -> Array:  # type: ignore[type-arg]  # LLMConfigs
+def rows(configs: list[LLMConfig], priors: Priors) -> Array:
     names = sorted({c.model_key for c in OBSERVED + QUERIES})
     return np.array(
         [
