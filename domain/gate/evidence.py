@@ -154,6 +154,8 @@ def _amount_against_ceiling(
     if arm.n < MIN_COSTS:
         return 1.0, 1.0
     doubt = max(abs(ceiling), arm.mean)
+    if doubt == 0:
+        return None
     harm = Excess.over_bound(arm, ceiling, doubt)
     proof = Excess.over_bound(arm, ceiling * (1 + guardrail.critical), doubt).reversed()
     return _evidences(harm, proof)

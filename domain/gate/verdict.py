@@ -101,7 +101,7 @@ def _decide(
     state, settings = look.state, look.settings
     threshold = 1 / settings.alpha
     if look.combined >= threshold:
-        causes = look.suspects
+        causes = look.suspects or [max(look.present, key=lambda finding: finding.harm)]
         return "unhealthy", wording.harm(state, causes, look.combined, threshold), causes
     standing = wording.standing(state, look.found, look.combined, threshold)
     if look.split_is_off:

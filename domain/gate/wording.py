@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from domain.gate.evidence import Finding
+from domain.gate.evidence import HARMLESS_ERROR_RATE, Finding
 from domain.gate.readings import judged, limit, reading
 from domain.gate.settings import METRIC_OF, Key
 from domain.gate.state import GateState
@@ -96,7 +96,7 @@ def _worst(finding: Finding) -> str:
     if key == "quality":
         return f"-{_number(settings.critical)}"
     if key == "errors":
-        return f"x{_number(1 + settings.critical)}"
+        return f"x{_number(1 + settings.critical)} and above {_number(100 * HARMLESS_ERROR_RATE)} %"
     return f"+{_number(100 * settings.critical)} %"
 
 
