@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install lock lint test demo bench-gate clean
+.PHONY: install demo test lint lock bench-gate soak
 
 install: $(VENV)/.installed
 
@@ -25,3 +25,18 @@ lock: | $(UV)
 	$(UV) lock --quiet --upgrade
 	$(UV) export --quiet --frozen --all-packages --no-emit-workspace --format requirements.txt --no-header --no-annotate --output-file $(LOCK)
 	@awk '/^uv==/ { found = 1; print; next } found && /^[a-z]/ { exit } found' $(LOCK) > requirements-uv.lock
+
+demo: install
+	$(BIN)/llm-optimizer demo --data-dir .llm-optimizer
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest
+
+bench-gate: install
+	$(BIN)/python -m bench.gate

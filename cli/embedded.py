@@ -1,0 +1,170 @@
+"""The whole product on one machine: the embedded stack, the API in this process, a worker beside it."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+
+from cli.serving import address_of, bind, serving
+from cli.settings import Settings
+from cli.temporal import connect
+from infra.embedded import EmbeddedStack
+from infra.errors import StackError
+from infra.supervisor import Child
+from storage.migrations import upgrade
+from workflows import ids
+
+WORKER_START_SECONDS = 30.0
+WORKER_STOP_SECONDS = 15.0
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where everything is, and the key to it; what is not there is None."""
+
+    api: str
+    temporal: str
+    temporal_ui: str | None
+    key: str
+    data_dir: Path
+
+    def to_json(self) -> dict[str, str]:
+        """As `dev --json` prints it."""
+        found = {
+            "api": self.api,
+            "temporal": self.temporal,
+            "temporalUi": self.temporal_ui,
+            "key": self.key,
+            "dataDir": str(self.data_dir),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The running product; `failed` ends when a part of it does, and says which."""
+
+    addresses: Addresses
+    failed: "asyncio.Task[str]"
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, say: Callable[[str], None]) -> AsyncIterator[Running]:
+    """Start what is not given, migrate, serve and work while the block runs; stop it all in order.
+
+    `say` receives lines for the user to read.
+
+    Raises:
+        StackError: a part cannot be started.
+    """
+    async with EmbeddedStack(
+        settings.data_dir,
+        database_url=settings.database_url,
+        redis_url=settings.redis_url,
+        temporal_address=settings.temporal_address,
+        log=say,
+    ) as stack:
+        key = settings.api_key.get_secret_value() if settings.api_key else _kept_key(stack.data_dir)
+        settings = settings.model_copy(
+            update={
+                "database_url": stack.database_url,
+                "redis_url": stack.redis_url,
+                "temporal_address": stack.temporal_address,
+                "data_dir": stack.data_dir,
+                "api_key": SecretStr(key),
+            }
+        )
+        await asyncio.to_thread(upgrade, stack.database_url)
+        listener = _listener(settings, say)
+        worker = await _start_worker(settings)
+        try:
+            async with serving(settings, listener) as server:
+                await _until_it_polls(settings, worker)
+                failed = asyncio.create_task(_first_failure(stack, worker, server))
+                yield Running(
+                    Addresses(
+                        address_of(listener), stack.temporal_address, stack.temporal_ui, key, stack.data_dir
+                    ),
+                    failed,
+                )
+                failed.cancel()
+        finally:
+            await asyncio.shield(worker.stop())
+
+
+def _listener(settings: Settings, say: Callable[[str], None]) -> socket.socket:
+    try:
+        return bind(settings.host, settings.port)
+    except OSError:
+        listener = bind(settings.host, 0)
+        say(f"port {settings.port} is taken; using {listener.getsockname()[1]}")
+        return listener
+
+
+def _kept_key(data_dir: Path) -> str:
+    """The admin key of a data folder, made at its first start."""
+    file = data_dir / "api-key"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(f"lao_{secrets.token_urlsafe(24)}")
+    return file.read_text().strip()
+
+
+async def _start_worker(settings: Settings) -> Child:
+    environment = {
+        **os.environ,
+        "DATABASE_URL": settings.database_url or "",
+        "TEMPORAL_ADDRESS": settings.temporal_address or "",
+        "TEMPORAL_NAMESPACE": settings.temporal_namespace,
+        "OPTIMIZER_STEP_SECONDS": str(settings.step_seconds),
+        "OPTIMIZER_LOG_LEVEL": settings.log_level,
+    }
+    return await Child.start(
+        "worker",
+        [sys.executable, "-m", "cli", "worker"],
+        cwd=Path(__file__).parent.parent,
+        log=settings.data_dir / "logs" / "worker.log",
+        environment=environment,
+        stop_limit=WORKER_STOP_SECONDS,
+    )
+
+
+async def _until_it_polls(settings: Settings, worker: Child) -> None:
+    client = await connect(settings, address=settings.temporal_address or "")
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=ids.TASK_QUEUE),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    )
+    deadline = asyncio.get_running_loop().time() + WORKER_START_SECONDS
+    while not (await client.workflow_service.describe_task_queue(request)).pollers:
+        if worker.exit_code is not None:
+            raise worker.failed(f"ended at its start, with code {worker.exit_code}")
+        if asyncio.get_running_loop().time() > deadline:
+            raise StackError("the worker did not come up; see logs/worker.log in the data folder")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _first_failure(stack: EmbeddedStack, worker: Child, server: "asyncio.Task[None]") -> str:
+    """Wait until a part ends without having been asked to; gives what to tell the user."""
+    component = asyncio.create_task(stack.watch())
+    works = asyncio.create_task(worker.wait())
+    try:
+        await asyncio.wait((component, works, server), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        component.cancel()
+        works.cancel()
+    if worker.exit_code is not None:
+        return str(worker.failed(f"ended on its own, with code {worker.exit_code}"))
+    return str(component.result()) if component.done() else "the API server ended on its own"

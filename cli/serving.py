@@ -1,0 +1,107 @@
+"""The API server inside a running event loop, with a socket of its own."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from importlib.metadata import version
+
+import uvicorn
+
+from api.app import create_app
+from cli.settings import Settings
+from cli.temporal import connect
+from domain.errors import DatabaseError
+from storage import reconciler
+from storage.database import Database
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 5.0
+DRAIN_SECONDS = 10
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the command that runs it, and says when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
+    """Serve the API on a bound socket while the block runs; gives the task, which ends should the server.
+
+    `database_url` and `temporal_address` must be set. At the end, requests under way are finished.
+    """
+    database = Database(settings.database_url or "")
+    key = settings.api_key
+    app = create_app(
+        database,
+        lambda: connect(settings, address=settings.temporal_address or ""),
+        version=version("llm-auto-optimizer-server"),
+        admin_key=key.get_secret_value() if key else None,
+        redis_url=settings.redis_url,
+        step_seconds=settings.step_seconds,
+        data_dir=str(settings.data_dir),
+    )
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            server_header=False,
+        )
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    watch = asyncio.create_task(_watch_leases(database))
+    try:
+        up = asyncio.create_task(server.up.wait())
+        await asyncio.wait((up, task), return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        yield task
+    finally:
+        server.should_exit = True
+        watch.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+        await database.close()
+
+
+async def _watch_leases(database: Database) -> None:
+    """Take back what nobody watches, for as long as Temporal, whose part this is, may be away."""
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        try:
+            for note in await reconciler.roll_back_lapsed(database):
+                log.warning(note)
+        except DatabaseError as error:
+            log.warning("leases are not watched: %s", error)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+def address_of(listener: socket.socket) -> str:
+    """The URL at which a client on this machine reaches a listener."""
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"

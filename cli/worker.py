@@ -1,0 +1,35 @@
+"""`llm-optimizer worker`."""
+
+import typer
+
+from cli import logs
+from cli.running import run as run_loop
+from cli.running import stop_requested
+from cli.settings import Settings, SettingsError, load, require
+from cli.temporal import connect
+from storage.database import Database
+from worker.run import running_worker
+
+
+def worker() -> None:
+    """Run a Temporal worker alone, against DATABASE_URL and TEMPORAL_ADDRESS; any number may run."""
+    try:
+        settings = load()
+        require(settings, "database_url", "temporal_address")
+    except SettingsError as error:
+        typer.echo(f"worker: {error}", err=True)
+        raise typer.Exit(2) from None
+    logs.set_up(settings.log_level)
+    run_loop(run(settings))
+
+
+async def run(settings: Settings) -> None:
+    """Work until asked to stop, then drain."""
+    stopped = stop_requested()
+    database = Database(settings.database_url or "")
+    client = await connect(settings, address=settings.temporal_address or "")
+    try:
+        async with running_worker(database, client, step_seconds=settings.step_seconds):
+            await stopped.wait()
+    finally:
+        await database.close()
