@@ -1,9 +1,11 @@
 import asyncio
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from infra import temporal_build
 from infra.errors import StackError
 from infra.temporal_build import build, built_before, go_environment, source_key
 
@@ -38,9 +40,7 @@ async def test_two_builders_at_once_build_once(sources: Path, tmp_path: Path) ->
     assert {file.name for file in first.parent.iterdir()} == {"temporal-devserver", "lock", "build.log"}
 
 
-async def test_what_was_built_is_not_built_again(
-    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_was_built_is_not_built_again(sources: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     first = await build(tmp_path, lines.append, sources)
     born = first.stat().st_mtime_ns
@@ -48,6 +48,18 @@ async def test_what_was_built_is_not_built_again(
     assert await build(tmp_path, lines.append, sources) == first
     assert first.stat().st_mtime_ns == born
     assert lines == []
+
+
+async def test_a_long_build_tells_how_far_it_is(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(temporal_build, "PROGRESS_SECONDS", 0.001)
+    lines: list[str] = []
+    await build(tmp_path, lines.append, sources)
+    progress = re.compile(
+        r"building the Temporal server: compiling, \d+ of up to [1-9]\d* packages, 0:\d\d min"
+    )
+    assert any(progress.fullmatch(line) for line in lines)
 
 
 async def test_a_failed_build_shows_what_go_said_and_leaves_no_program(sources: Path, tmp_path: Path) -> None:
