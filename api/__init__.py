@@ -1,0 +1,1 @@
+"""The REST API: one folder per noun, over `storage`, with typed starts of `workflows`."""

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.errors import NotFound
 from domain.policy import ServicePolicy
-from storage.tables import Service, db_now
+from storage.tables import ScopeState, Service, db_now
 
 
 async def note(session: AsyncSession, names: Iterable[str]) -> None:
@@ -71,3 +71,9 @@ async def longest_retention(session: AsyncSession) -> int:
     days = Service.policy["retentionDays"].as_integer()
     default: int = ServicePolicy.model_fields["retention_days"].default
     return max(default, (await session.execute(select(func.max(days)))).scalar_one() or 0)
+
+
+async def inheriting(session: AsyncSession) -> list[Service]:
+    """The services without a configuration of their own, which serve the global one."""
+    owned = select(ScopeState.scope).where(ScopeState.active_version.is_not(None))
+    return list((await session.execute(select(Service).where(Service.name.not_in(owned)))).scalars())

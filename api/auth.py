@@ -1,0 +1,76 @@
+"""Who is asking, and whether they may: API keys as bearer tokens."""
+
+import hmac
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from domain.errors import DatabaseError, Forbidden, Unauthorized
+from storage.keys import KeyScope, Principal, digest_of
+from storage.snapshot import LiveSnapshot
+
+ENVIRONMENT = Principal("environment", "admin", frozenset({"admin"}))
+"""Whoever holds the key in the server's environment."""
+
+_bearer = HTTPBearer(auto_error=False, description="An API key.")
+
+
+class Authenticator:
+    """Tells who holds a key, from memory alone."""
+
+    def __init__(self, snapshot: LiveSnapshot, admin_key: str | None) -> None:
+        self._snapshot = snapshot
+        self._admin_digest = digest_of(admin_key) if admin_key else None
+
+    def principal(self, key: str) -> Principal | None:
+        """The key's holder; None where it is unknown, revoked or expired.
+
+        Raises:
+            DatabaseError: the keys have not been read yet.
+        """
+        digest = digest_of(key)
+        if self._admin_digest is not None and hmac.compare_digest(digest, self._admin_digest):
+            return ENVIRONMENT
+        found = self._snapshot.current.keys.get(digest)
+        if found is None or (found.expires_at is not None and found.expires_at <= self._snapshot.now_ms()):
+            return None
+        return found
+
+    def from_header(self, header: bytes) -> Principal | None:
+        """The holder of the key in an `Authorization` header, None where that settles nothing."""
+        kind, _, key = header.decode("latin-1").partition(" ")
+        if kind.lower() != "bearer" or not key:
+            return None
+        try:
+            return self.principal(key.strip())
+        except DatabaseError:
+            return None
+
+
+class Requires:
+    """A dependency that gives the caller, who must hold a scope."""
+
+    def __init__(self, scope: KeyScope) -> None:
+        self._scope = scope
+
+    async def __call__(
+        self,
+        request: Request,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    ) -> Principal:
+        if credentials is None:
+            raise Unauthorized("an API key is needed: Authorization: Bearer <key>")
+        authenticator: Authenticator = request.state.server.authenticator
+        principal = authenticator.principal(credentials.credentials)
+        if principal is None:
+            raise Unauthorized("the API key is unknown, revoked or expired")
+        if not principal.may(self._scope):
+            raise Forbidden(f"the API key {principal.name!r} lacks the scope {self._scope!r}")
+        return principal
+
+
+Ingester = Annotated[Principal, Depends(Requires("ingest"))]
+Reader = Annotated[Principal, Depends(Requires("read"))]
+Writer = Annotated[Principal, Depends(Requires("write"))]
+Admin = Annotated[Principal, Depends(Requires("admin"))]

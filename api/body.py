@@ -1,0 +1,113 @@
+"""Request bodies and queries, read strictly: what cannot be meant is refused."""
+
+import json
+import math
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from api.errors import UnsupportedMediaType
+from domain.errors import InvalidRequest
+from domain.reports import storable
+
+MAX_DEPTH = 64
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        InvalidRequest: it is not JSON, holds NaN or an infinity, names a field twice, nests too deeply, or
+            holds text that cannot be stored.
+    """
+    try:
+        value = json.loads(body.decode(), parse_constant=_refuse, object_pairs_hook=_object)
+    except RecursionError as error:
+        raise InvalidRequest("the body is nested too deeply") from error
+    except ValueError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from error
+    _require_sane(value, 0)
+    return value
+
+
+def require_json_type(request: Request) -> None:
+    """Require a plain JSON body.
+
+    Raises:
+        UnsupportedMediaType: it is declared to be something else.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMediaType(f"Content-Type must be application/json, not {kind or 'absent'}")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("Content-Encoding must be identity")
+
+
+class StrictRequest(Request):
+    """A request whose JSON is read by `parse_json`."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = parse_json(await self.body())
+        return self._json
+
+
+class StrictRoute(APIRoute):
+    """A route that refuses query parameters that it does not know, and bodies that are not plain JSON."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
+        known = frozenset(_query_names(self.dependant))
+
+        async def strictly(request: Request) -> Response:
+            unknown = sorted(set(request.query_params) - known)
+            if unknown:
+                raise InvalidRequest(f"unknown query parameter {unknown[0]!r}")
+            strict = StrictRequest(request.scope, request.receive)
+            if self.body_field is not None and await strict.body():
+                require_json_type(strict)
+            return await handle(strict)
+
+        return strictly
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    for parameter in dependant.query_params:
+        yield parameter.alias
+    for dependency in dependant.dependencies:
+        yield from _query_names(dependency)
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]  # add
+        raise ValueError(f"{twice!r} is given twice")
+    return value
+
+
+def _require_sane(value: Any, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise InvalidRequest("the body is nested too deeply")
+    match value:
+        case str():
+            if not storable(value):
+                raise InvalidRequest("NUL characters and lone surrogates cannot be kept")
+        case float():
+            if not math.isfinite(value):
+                raise InvalidRequest("a number is out of range")
+        case dict():
+            for name, inner in value.items():
+                _require_sane(name, depth + 1)
+                _require_sane(inner, depth + 1)
+        case list():
+            for inner in value:
+                _require_sane(inner, depth + 1)

@@ -1,0 +1,1 @@
+"""Configurations: reads from memory, updates, versions."""

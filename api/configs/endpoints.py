@@ -1,0 +1,111 @@
+"""`/config`: what is served, changes by hand, versions."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from api.auth import Reader, Writer
+from api.body import StrictRoute
+from api.configs import updates
+from api.configs.reader import Rendered, matches, target_of
+from api.configs.schemas import (
+    ConfigResponse,
+    ConfigUpdateRequest,
+    ConfigUpdateResponse,
+    ConfigVersionList,
+    ConfigVersionResponse,
+    ServiceConfigResponse,
+)
+from api.idempotency import IdempotencyKey, claim_of, json_answer
+from api.paging import PageQuery
+from api.server import ServerDep
+from domain.scope import scope_of
+from storage import configs
+from storage.tables import ConfigVersion
+
+router = APIRouter(prefix="/config", tags=["config"], route_class=StrictRoute)
+
+IfNoneMatch = Annotated[str | None, Header(description="The ETag of the answer that the caller has.")]
+Unit = Annotated[
+    str | None, Query(max_length=1024, description="Who is served; the same unit keeps its configuration.")
+]
+_READ: dict[int | str, dict[str, Any]] = {304: {"description": "The caller has the present answer."}}
+
+
+@router.get("/current", response_model=ConfigResponse, responses=_READ)
+async def get_current_config(
+    server: ServerDep, _: Reader, unit: Unit = None, if_none_match: IfNoneMatch = None
+) -> Response:
+    """The global configuration. Without a unit each answer draws by the share of a rollout that runs."""
+    return _respond(server.configs.read(target_of(None, None, unit)), if_none_match)
+
+
+@router.get("/service/{service}", response_model=ServiceConfigResponse, responses=_READ)
+async def get_service_config(
+    server: ServerDep,
+    _: Reader,
+    service: str,
+    endpoint: str | None = None,
+    unit: Unit = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The configuration of a service, or of one of its endpoints; its own or what it inherits."""
+    return _respond(server.configs.read(target_of(service, endpoint, unit)), if_none_match)
+
+
+def _respond(rendered: Rendered, if_none_match: str | None) -> Response:
+    unchanged = if_none_match is not None and matches(if_none_match, rendered.etag)
+    response = Response(b"" if unchanged else rendered.body, status_code=304 if unchanged else 200)
+    response.raw_headers = list(rendered.unchanged_headers if unchanged else rendered.headers)
+    return response
+
+
+@router.post("/update", response_model=ConfigUpdateResponse, response_model_exclude_none=True)
+async def update_config(
+    request: Request,
+    server: ServerDep,
+    principal: Writer,
+    body: ConfigUpdateRequest,
+    if_match: Annotated[
+        str | None, Header(description="An ETag of a read or a version: change nothing if another is served.")
+    ] = None,
+    idempotency_key: IdempotencyKey = None,
+) -> JSONResponse:
+    """Change a scope's configuration, by a rollout unless it is its first."""
+    claim = await claim_of(request, principal, idempotency_key)
+    return json_answer(await updates.update(server, principal, body, if_match=if_match, claim=claim))
+
+
+@router.get("/versions", response_model_exclude_none=True)
+async def list_config_versions(
+    server: ServerDep, _: Reader, page: PageQuery, service: str | None = None, endpoint: str | None = None
+) -> ConfigVersionList:
+    """Every version, or a scope's, the newest first."""
+    scope = str(scope_of(service, endpoint)) if service is not None or endpoint is not None else None
+    async with server.database.transaction() as session:
+        total, rows = await configs.list_versions(session, scope, limit=page.limit, offset=page.offset)
+    return ConfigVersionList(total=total, versions=[_version(row) for row in rows])
+
+
+@router.get("/versions/{version:path}", response_model_exclude_none=True)
+async def get_config_version(server: ServerDep, _: Reader, version: str) -> ConfigVersionResponse:
+    """One version, `<scope>@<n>`, percent-encoded."""
+    async with server.database.transaction() as session:
+        return _version(await configs.get_version(session, version))
+
+
+def _version(row: ConfigVersion) -> ConfigVersionResponse:
+    return ConfigVersionResponse.model_validate(
+        {
+            "version": row.version,
+            "scope": row.scope,
+            "config": row.config,
+            "createdAt": row.created_at,
+            "createdBy": row.created_by,
+            "changeType": row.change_type,
+            "reason": row.reason,
+            "deploymentId": row.deployment_id,
+            "derivedFrom": row.derived_from,
+        }
+    )

@@ -1,0 +1,181 @@
+"""Configuration answers, rendered once per change and scope."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote
+
+import msgspec
+
+from domain.errors import InvalidRequest, NotFound
+from domain.scope import GLOBAL, Scope, scope_of
+from domain.serving import Canary, Resolution, Served, overrides, takes_canary
+from storage.snapshot import LiveSnapshot, Snapshot
+
+PREFIX = "/api/v1/config/"
+CACHED_SCOPES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A body with its strong ETag."""
+
+    body: bytes
+    etag: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    unchanged_headers: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """All that a scope may be answered with. Without a watched canary everybody gets `alone`."""
+
+    alone: Rendered
+    canary: Canary | None = None
+    to_control: Rendered | None = None
+    to_canary: Rendered | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTarget:
+    """What a read asks for: a scope, as `/current` or as a service's answer, for a unit or for none."""
+
+    scope: Scope
+    as_service: bool
+    unit: str | None
+
+
+class ConfigReader:
+    """Answers from the live snapshot. Rendered answers are kept until the snapshot changes."""
+
+    def __init__(self, snapshot: LiveSnapshot) -> None:
+        self._snapshot = snapshot
+        self._seen: Snapshot | None = None
+        self._answers: dict[tuple[Scope, bool], _Answers] = {}
+
+    def read(self, target: ReadTarget) -> Rendered:
+        """The answer.
+
+        Raises:
+            NotFound: the scope serves nothing, and there is nothing to inherit.
+            DatabaseError: nothing was read yet.
+        """
+        current = self._snapshot.current
+        if current is not self._seen:
+            self._answers, self._seen = {}, current
+        key = (target.scope, target.as_service)
+        answers = self._answers.get(key)
+        if answers is None:
+            answers = _render(current, target)
+            if len(self._answers) >= CACHED_SCOPES:
+                self._answers.clear()
+            self._answers[key] = answers
+        canary = answers.canary
+        if canary is None or self._snapshot.now_ms() >= canary.watched_until:
+            return answers.alone
+        chosen = answers.to_canary if takes_canary(canary, target.unit) else answers.to_control
+        return chosen or answers.alone
+
+
+@lru_cache(maxsize=20_000)
+def parse_target(path: str, query: bytes) -> ReadTarget | None:
+    """What a path and query ask, None where that takes a closer look."""
+    service = path.removeprefix(f"{PREFIX}service/")
+    as_service = service != path
+    if not as_service and path != f"{PREFIX}current":
+        return None
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=bool(query))
+        given = dict(pairs)
+        if len(given) < len(pairs) or not given.keys() <= ({"unit", "endpoint"} if as_service else {"unit"}):
+            return None
+        return target_of(service if as_service else None, given.get("endpoint"), given.get("unit"))
+    except (ValueError, InvalidRequest):
+        return None
+
+
+def target_of(service: str | None, endpoint: str | None, unit: str | None) -> ReadTarget:
+    """What is asked for a service (None: `/current`), an endpoint of it and a unit.
+
+    Raises:
+        InvalidRequest: a name that is not allowed.
+    """
+    return ReadTarget(scope_of(service, endpoint), service is not None, unit)
+
+
+def version_of_etag(etag: str) -> str:
+    """The version that an ETag of `read` carries, or the tag itself where it is a version's name."""
+    tag = etag.strip().removeprefix("W/").strip('"')
+    name, separator, digest = tag.rpartition(";")
+    return unquote(name if separator and len(digest) == _DIGEST else tag)
+
+
+def matches(if_none_match: str, etag: str) -> bool:
+    """Whether a client that sent this `If-None-Match` has the representation of this ETag."""
+    return if_none_match == etag or any(
+        candidate.strip().removeprefix("W/") in (etag, "*") for candidate in if_none_match.split(",")
+    )
+
+
+def _render(current: Snapshot, target: ReadTarget) -> _Answers:
+    resolution = current.serving.resolve(target.scope)
+    if resolution is None:
+        raise NotFound(f"no configuration for {target.scope} yet, nor a global one to inherit")
+    base = current.serving.active.get(GLOBAL)
+    # What is inherited from the global scope overrides nothing of it, whichever arm it comes from.
+    base = None if resolution.owner == GLOBAL else base
+    alone = _rendered(target, resolution.control, base, None)
+    canary = resolution.canary
+    if canary is None:
+        return _Answers(alone)
+    block = _rollout(resolution, canary)
+    return _Answers(
+        alone,
+        canary,
+        to_control=_rendered(target, canary.control, base, block),
+        to_canary=_rendered(target, canary.canary, base, block),
+    )
+
+
+def _rollout(resolution: Resolution, canary: Canary) -> dict[str, Any]:
+    return {
+        "deploymentId": canary.deployment_id,
+        "trafficPercent": canary.traffic_percent,
+        "watchedUntil": canary.watched_until,
+        "control": {"version": canary.control.version, "config": canary.control.config},
+        "canary": {"version": canary.canary.version, "config": canary.canary.config},
+    }
+
+
+_DIGEST = 16
+
+
+def _rendered(
+    target: ReadTarget, served: Served, base: Served | None, rollout: Mapping[str, Any] | None
+) -> Rendered:
+    answer: dict[str, Any] = {"version": served.version, "config": served.config}
+    if target.as_service:
+        answer = {"service": target.scope.service or GLOBAL, **answer}
+        differing = overrides(served.config, base.config) if base else {}
+        if differing:
+            answer["overrides"] = differing
+    else:
+        answer |= {"appliedAt": served.applied_at, "appliedBy": served.applied_by}
+    if rollout is not None:
+        answer["rollout"] = rollout
+    body = msgspec.json.encode(answer)
+    digest = hashlib.sha256(body).hexdigest()[:_DIGEST]
+    etag = f'"{quote(served.version, safe="@:/.")};{digest}"'
+    shared = ((b"etag", etag.encode()), (b"cache-control", b"private, no-cache"))
+    return Rendered(
+        body,
+        etag,
+        headers=(
+            *shared,
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ),
+        unchanged_headers=shared,
+    )

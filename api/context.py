@@ -1,0 +1,99 @@
+"""What goes for every request: its id, a limit on its body, an answer whatever happens, its measurement."""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Iterable
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import PayloadTooLarge, error_response
+from api.instruments import Instruments
+from domain.errors import InternalError, InvalidRequest, OptimizerError
+
+_ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}\Z")
+
+log = logging.getLogger(__name__)
+
+
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The caller's `X-Request-Id` where it is fit to be repeated, else a fresh one."""
+    for name, value in headers:
+        if name == b"x-request-id" and _ACCEPTABLE_ID.match(value):
+            return value.decode()
+    return fresh_request_id()
+
+
+def fresh_request_id() -> str:
+    """An id for a request that brought none."""
+    return f"req_{secrets.token_hex(12)}"
+
+
+class RequestContext:
+    """ASGI middleware round the whole application."""
+
+    def __init__(self, app: ASGIApp, *, instruments: Instruments, max_body_bytes: int) -> None:
+        self._app = app
+        self._instruments = instruments
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_of(scope["headers"])
+        scope.setdefault("state", {})["request_id"] = request_id
+        began, status = time.perf_counter(), 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            refused = self._refuse(scope)
+            if refused is not None:
+                await error_response(refused, request_id)(scope, receive, send_with_id)
+            else:
+                await self._app(scope, _limited(receive, self._max_body_bytes), send_with_id)
+        except Exception:
+            log.exception("%s %s failed (%s)", scope["method"], scope["path"], request_id)
+            if status:
+                raise
+            failed = InternalError("the server failed to answer; its log has more under the requestId")
+            await error_response(failed, request_id)(scope, receive, send_with_id)
+        finally:
+            self._measure(scope, status, time.perf_counter() - began)
+
+    def _refuse(self, scope: Scope) -> OptimizerError | None:
+        if b"%00" in scope["query_string"] or "\0" in scope["path"]:
+            return InvalidRequest("NUL characters are not allowed in an address")
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_body_bytes:
+            return PayloadTooLarge(f"the body is larger than {self._max_body_bytes} bytes")
+        return None
+
+    def _measure(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        method = scope["method"] if route != "none" else "any"
+        self._instruments.requests.labels(method, route, str(status)).inc()
+        self._instruments.durations.labels(method, route).observe(seconds)
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """Receive no more than so many bytes of a body whose length was not declared."""
+    taken = 0
+
+    async def receive_limited() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > limit:
+            raise HTTPException(PayloadTooLarge.status, f"the body is larger than {limit} bytes")
+        return message
+
+    return receive_limited

@@ -1,0 +1,56 @@
+"""What the process tells Prometheus."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from storage.intake import Intake
+
+
+class Instruments:
+    """An application's own registry. Labels are route templates, never paths."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "llm_optimizer_http_requests_total",
+            "Answered requests.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.durations = Histogram(
+            "llm_optimizer_http_request_duration_seconds",
+            "Time to answer a request.",
+            ("method", "route"),
+            registry=self.registry,
+        )
+        self.config_reads = Counter(
+            "llm_optimizer_config_reads_total",
+            "Configurations handed out from memory.",
+            ("status",),
+            registry=self.registry,
+        )
+
+    def watch(self, intake: Intake) -> None:
+        """Tell of an intake as well."""
+        self.registry.register(_IntakeCollector(intake))
+
+    def exposition(self) -> bytes:
+        """The text format."""
+        return generate_latest(self.registry)
+
+
+class _IntakeCollector(Collector):
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._intake.stats
+        yield CounterMetricFamily(
+            "llm_optimizer_reports_committed", "Reports of calls and of quality kept.", value=stats.committed
+        )
+        yield GaugeMetricFamily(
+            "llm_optimizer_reports_buffered", "Reports that wait for their commit.", value=stats.buffered
+        )

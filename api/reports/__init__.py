@@ -1,0 +1,1 @@
+"""Reports of calls and of their quality."""

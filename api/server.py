@@ -1,0 +1,73 @@
+"""What the endpoints work with, made once per application."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from redis.asyncio import Redis
+
+from api.auth import Authenticator
+from api.configs.reader import ConfigReader
+from api.instruments import Instruments
+from api.temporal import Temporal
+from domain.errors import DatabaseError
+from storage.database import Database
+from storage.intake import Intake
+from storage.snapshot import LiveSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """Work that goes on after an answer was given."""
+
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start it; it must see to its own errors."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def close(self, seconds: float) -> None:
+        """Let what runs come to its end, for so long."""
+        if self.tasks:
+            _, late = await asyncio.wait(self.tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """`step_seconds` is the default length of a rollout's step, `started` the monotonic time of the start."""
+
+    database: Database
+    intake: Intake
+    snapshot: LiveSnapshot
+    configs: ConfigReader
+    authenticator: Authenticator
+    temporal: Temporal
+    redis: Redis | None
+    instruments: Instruments
+    version: str
+    mode: str
+    step_seconds: float
+    data_dir: str
+    background: Background = field(default_factory=Background)
+    started: float = field(default_factory=time.monotonic)
+
+    async def refresh(self) -> None:
+        """See at once what this process has just committed; without PostgreSQL, later."""
+        with contextlib.suppress(DatabaseError):
+            await self.snapshot.refresh()
+
+
+def _server(request: Request) -> Server:
+    server: Server = request.state.server
+    return server
+
+
+ServerDep = Annotated[Server, Depends(_server)]
