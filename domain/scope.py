@@ -41,7 +41,7 @@ def scope_of(service: str | None, endpoint: str | None = None) -> Scope:
         if endpoint is not None:
             raise InvalidRequest("endpoint needs a service")
         return Scope()
-    if not _SERVICE.match(service):
+    if not _SERVICE.fullmatch(service):
         raise InvalidRequest(f"service {service!r} must match {SERVICE_PATTERN}")
     if endpoint is not None and not 0 < len(endpoint) <= _ENDPOINT_LIMIT:
         raise InvalidRequest(f"endpoint must have 1 to {_ENDPOINT_LIMIT} characters")

@@ -1,7 +1,6 @@
 """Rollouts: opened row first, then moved on by their workflow under a fence and a lease."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import select, text, update
@@ -232,7 +231,7 @@ async def enter_step(session: AsyncSession, deployment_id: str, *, fence: int, s
             await _serve_canary(session, row, good=False)
     row.status = "running"
     row.traffic_percent = planned.traffic_percent
-    row.watched_until = db_clock() + timedelta(seconds=plan.lease_seconds)
+    row.watched_until = db_clock(plan.lease_seconds)
     await session.flush()
     await session.refresh(row)
     return row
@@ -254,7 +253,7 @@ async def require_watched(session: AsyncSession, row: Rollout) -> None:
 async def renew(session: AsyncSession, row: Rollout) -> None:
     """Extend the lease of a locked row from the database's present time."""
     plan = RolloutPlan.model_validate(row.plan)
-    row.watched_until = db_clock() + timedelta(seconds=plan.lease_seconds)
+    row.watched_until = db_clock(plan.lease_seconds)
     await session.flush()
 
 

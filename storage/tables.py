@@ -1,6 +1,6 @@
 """Every table of records. `metrics` and `quality`, which are written by COPY, are in `storage.samples`."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -39,9 +39,10 @@ def db_now() -> ColumnElement[int]:
     return type_coerce(func.now(), Millis)
 
 
-def db_clock() -> ColumnElement[int]:
-    """The database's clock at this statement."""
-    return type_coerce(func.clock_timestamp(), Millis)
+def db_clock(ahead_seconds: float = 0.0) -> ColumnElement[int]:
+    """The database's clock at this statement, or so many seconds ahead of it."""
+    clock = func.clock_timestamp(type_=TIMESTAMP(timezone=True))
+    return type_coerce(clock + timedelta(seconds=ahead_seconds), Millis)
 
 
 Json = dict[str, Any]

@@ -1,0 +1,49 @@
+"""The real stack that tests run against: PostgreSQL, Redis and Temporal, started once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from infra.embedded import EmbeddedStack
+from storage.database import Database
+from storage.migrations import upgrade
+
+TABLES = (
+    "rollouts, rollout_steps, rollout_checks, optimized_services, optimizations, scopes, config_versions, "
+    "services, api_keys, events, idempotency_keys, metrics, quality"
+)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedStack]:
+    """One embedded stack for all tests, with time skipping."""
+    folder: Path = tmp_path_factory.mktemp("stack")
+    async with EmbeddedStack(folder, time_skipping=True, temporal_ui=False) as started:
+        await asyncio.to_thread(upgrade, started.database_url)
+        yield started
+
+
+@pytest_asyncio.fixture(scope="session")
+async def temporal(stack: EmbeddedStack) -> Client:
+    """A client of the stack's Temporal server."""
+    return await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
+
+
+@pytest_asyncio.fixture
+async def database(stack: EmbeddedStack) -> AsyncIterator[Database]:
+    """The stack's database, emptied."""
+    connection = await asyncpg.connect(stack.database_url)
+    await connection.execute(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE")
+    await connection.execute(
+        "UPDATE control SET state = 'running', epoch = 0, revision = 0, reason = NULL, changed_by = NULL"
+    )
+    await connection.close()
+    opened = Database(stack.database_url)
+    yield opened
+    await opened.close()
