@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
-from domain.errors import OptimizerError
+from domain.errors import DatabaseError, OptimizerError
 from storage import control
 from storage.database import Database
 from storage.tables import Optimization, Rollout
@@ -36,10 +36,12 @@ async def dispatch(database: Database, client: Client) -> int:
             log.warning("%s is not started yet: %s", row.id, error)
             break
         started.append(row)
-    async with database.transaction() as session:
-        for table in (Optimization, Rollout):
-            ids = [row.id for row in started if isinstance(row, table)]
-            await session.execute(update(table).where(table.id.in_(ids)).values(dispatched=True))
+    for table in (Optimization, Rollout):
+        ids = [row.id for row in started if isinstance(row, table)]
+        # A statement that changes no row notifies all the same, and so would wake every dispatcher again.
+        if ids:
+            async with database.transaction() as session:
+                await session.execute(update(table).where(table.id.in_(ids)).values(dispatched=True))
     return len(started)
 
 
@@ -66,7 +68,9 @@ async def run(database: Database, client: Client, woken: asyncio.Event, *, every
         woken.clear()
         try:
             await dispatch(database, client)
-        except OptimizerError as error:
+        except DatabaseError as error:
             log.warning("nothing was dispatched: %s", error)
+        except Exception:
+            log.exception("nothing was dispatched")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(woken.wait(), every)

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from activities.loop import LoopActivities
 from activities.optimization import OptimizationActivities
 from activities.rollout import RolloutActivities
 from domain.decision.strategy import StructuredPriorStrategy
-from domain.errors import OptimizerError
+from domain.errors import DatabaseError
 from storage.changefeed import ChangeFeed
 from storage.database import Database
 from worker import dispatcher, visibility
@@ -116,7 +117,9 @@ async def _keep_schedules(database: Database, client: Client, woken: asyncio.Eve
         woken.clear()
         try:
             await schedules.sync()
-        except (OptimizerError, OSError, RuntimeError) as error:
+        except (DatabaseError, RPCError) as error:
             log.warning("schedules are not in step yet: %s", error)
+        except Exception:
+            log.exception("schedules are not in step yet")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(woken.wait(), SYNC_SECONDS)
