@@ -184,10 +184,10 @@ def _totals_cells(totals: Totals) -> list[str]:
         totals.model,
         f"{totals.requests:,}",
         _number(totals.cost_avg),
-        f"{figures['latency.avg']:,.0f}",
-        f"{figures['latency.p95']:,.0f}",
-        f"{figures['errors.rate']:.1%}",
-        f"{figures['quality.avg']:.1f}",
+        f"{figures['latencyAvg']:,.0f}",
+        f"{figures['latency']:,.0f}",
+        f"{figures['errors']:.1%}",
+        f"{figures['quality']:.1f}",
     ]
 
 

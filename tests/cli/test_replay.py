@@ -131,7 +131,7 @@ def test_the_report_as_json(tmp_path: Path) -> None:
         "rolled_back",
     )
     assert report["steps"] == DEPLOYMENT["steps"]
-    assert (report["before"]["cost.avg"], report["after"]) == (0.02, None)
+    assert (report["before"]["cost"], report["after"]) == (0.02, None)
     assert report["canaryRequests"] == 1
     assert report["saving"] == {
         "controlUsdPerRequest": 0.02,

@@ -61,11 +61,11 @@ def test_the_tally_tells_phases_and_arms_apart() -> None:
         "version": "s@1",
         "model": "p/a",
         "requests": 2,
-        "cost.avg": 0.25,
-        "latency.avg": 200.0,
-        "latency.p95": pytest.approx(290.0),
-        "errors.rate": 0.0,
-        "quality.avg": 100.0,
+        "cost": 0.25,
+        "latency": pytest.approx(290.0),
+        "latencyAvg": 200.0,
+        "errors": 0.0,
+        "quality": 100.0,
     }
     assert control is not None
     assert control.cost_avg == 1.0

@@ -88,6 +88,7 @@ def test_a_client_of_ones_own_stays_open(peer: Peer) -> None:
         (lambda c: c.trigger_optimization(), "POST", "/api/v1/optimize/trigger", {}),
         (lambda c: c.get_optimization("opt/1"), "GET", "/api/v1/optimize/opt%2F1", None),
         (lambda c: c.get_deployment("dep-1"), "GET", "/api/v1/deployments/dep-1", None),
+        (lambda c: c.get_versions("chat", limit=5), "GET", "/api/v1/config/versions", None),
         (lambda c: c.get_policy("chat"), "GET", "/api/v1/services/chat", None),
         (
             lambda c: c.put_policy("chat", {"automatic": False}),

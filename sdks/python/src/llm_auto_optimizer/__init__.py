@@ -25,6 +25,8 @@ from llm_auto_optimizer._errors import (
 from llm_auto_optimizer._tracker import RequestTracker
 from llm_auto_optimizer._types import (
     ConfigUpdateResult,
+    ConfigVersion,
+    ConfigVersions,
     Deployment,
     Guardrail,
     Health,
@@ -44,6 +46,8 @@ __all__ = [
     "APIError",
     "Config",
     "ConfigUpdateResult",
+    "ConfigVersion",
+    "ConfigVersions",
     "ConflictError",
     "ConstraintViolationError",
     "DatabaseError",

@@ -11,6 +11,7 @@ from llm_auto_optimizer._request import Request, get, post, put
 from llm_auto_optimizer._types import (
     JSON,
     ConfigUpdateResult,
+    ConfigVersions,
     Constraints,
     Deployment,
     Health,
@@ -49,6 +50,14 @@ def update_config(
         "validateOnly": validate_only or None,
     }
     return post("/config/update", body)
+
+
+def versions(
+    service: str | None, endpoint: str | None, limit: int | None, offset: int | None
+) -> Request[ConfigVersions]:
+    """The history of a scope, or of all."""
+    params = {"service": service, "endpoint": endpoint, "limit": limit, "offset": offset}
+    return get("/config/versions", params)
 
 
 def metrics(batch: Sequence[Mapping[str, Any]]) -> Request[IngestResult]:

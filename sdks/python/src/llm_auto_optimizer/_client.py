@@ -25,6 +25,7 @@ from llm_auto_optimizer._transport import Transport
 from llm_auto_optimizer._types import (
     JSON,
     ConfigUpdateResult,
+    ConfigVersions,
     Constraints,
     Deployment,
     Health,
@@ -115,6 +116,17 @@ class OptimizerClient:
         """
         request = calls.update_config(config, reason, service, endpoint, deployment_strategy, validate_only)
         return self._transport.call(request)
+
+    def get_versions(
+        self,
+        service: str | None = None,
+        endpoint: str | None = None,
+        *,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> ConfigVersions:
+        """A service's versions or its endpoint's, without a service those of all scopes, the newest first."""
+        return self._transport.call(calls.versions(service, endpoint, limit, offset))
 
     # Reports
 

@@ -88,8 +88,35 @@ class _ConfigUpdateRequired(TypedDict):
 
 
 class ConfigUpdateResult(_ConfigUpdateRequired, total=False):
+    """`version` is, or will be, served; `unchanged` says that it already was."""
+
     version: str
     deploymentId: str
+    unchanged: bool
+
+
+class _ConfigVersionRequired(TypedDict):
+    version: str
+    scope: str
+    config: JSON
+    createdAt: int
+    createdBy: str
+    changeType: str
+    reason: str
+
+
+class ConfigVersion(_ConfigVersionRequired, total=False):
+    """A version of a scope's configuration: what, who, when and why."""
+
+    deploymentId: str
+    derivedFrom: str
+
+
+class ConfigVersions(TypedDict):
+    """A page of versions, the newest first, and how many there are in all."""
+
+    total: int
+    versions: list[ConfigVersion]
 
 
 class _OptimizationRequired(TypedDict):
