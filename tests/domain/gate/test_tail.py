@@ -77,3 +77,12 @@ def test_above_a_ceiling() -> None:
     assert (state.n, state.over, state.over_worse) == (4, 2, 1)
     assert state.alone.weights
     assert not TailState().add(NOBODY, np.array([900.0]), SETTINGS, seed=1).alone.weights
+
+
+def test_both_arms_are_sketched_with_one_mix_of_times() -> None:
+    state = TailState().add(np.full(90, 100.0), np.full(10, 100.0), SETTINGS, seed=1)
+    state = state.add(np.full(50, 1000.0), np.full(50, 1000.0), SETTINGS, seed=2)
+    assert state.canary == state.control
+    assert sum(state.canary.weights) == pytest.approx(9 + 25)
+    # A bucket of one arm alone compares nothing.
+    assert state.add(np.full(50, 5.0), NOBODY, SETTINGS, seed=3).control == state.control

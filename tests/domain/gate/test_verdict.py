@@ -127,8 +127,9 @@ def test_an_incident_that_both_arms_share_under_unlike_shares_is_nobodys_fault()
     assert rates["canary"] > 2 * rates["control"]
     assert judgement.verdict == "healthy"
     assert judgement.combined < 1
-    reading = _reading(judgement, "quality.avg")
-    assert reading.difference == pytest.approx(0, abs=1)
+    quality, tail = _reading(judgement, "quality.avg"), _reading(judgement, "latency.p95")
+    assert quality.difference == pytest.approx(0, abs=1)
+    assert tail.canary == pytest.approx(tail.control, rel=0.1)
 
 
 def test_few_requests_are_inconclusive_however_good() -> None:
@@ -286,6 +287,25 @@ class TestTrades:
         assert f"{metric} " in failed.reason
         assert "ceiling" in failed.reason
 
+    @pytest.mark.parametrize(
+        ("key", "constraint"),
+        [
+            ("errors", {"metric": "errors.rate", "max": 0.01}),
+            ("tail", {"metric": "latency.p95", "max": 1864}),
+            ("latency", {"metric": "latency.avg", "max": 689}),
+            ("cost", {"metric": "cost.avg", "max": 0.002394}),
+            ("quality", {"metric": "quality.avg", "min": 79.8}),
+        ],
+    )
+    def test_at_the_bound_itself_full_exposure_is_open(self, key: str, constraint: dict[str, object]) -> None:
+        # What has to be ruled out is the bound worsened by the critical harm.
+        settings = _policy(constraints=[{"type": "hard", **constraint}])
+        state = _seen([5.0] * 10 + [25.0] * 10 + [50.0] * 10, settings=settings)
+        judgement = judge(state, settings, step_end=True, before_full=True)
+        assert judgement.verdict == "healthy"
+        assert judgement.evidence[key] < 3
+        assert judgement.proof[key] >= 10
+
     def test_what_is_not_traded_keeps_its_margin(self) -> None:
         settings = _policy(constraints=[{"type": "hard", "metric": "quality", "min": 55}])
         judgement = judge(_seen([25.0] * 10, Arm(cost=1.5, quality=-10), settings), settings, step_end=True)
@@ -330,7 +350,7 @@ def test_readings_recover_what_was_simulated() -> None:
         ("latency.p95", 1864, 1.2 * 1864),
         ("latency.avg", 689, 1.2 * 689),
         ("cost.avg", 0.002394, 1.3 * 0.002394),
-        ("quality.avg", 79.4, 74.7),
+        ("quality.avg", 79.76, 74.92),
     ):
         reading = _reading(judgement, metric)
         assert reading.control == pytest.approx(control, rel=0.5 if metric == "errors.rate" else 0.06)
