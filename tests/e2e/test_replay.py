@@ -21,7 +21,7 @@ MADE_MODELS = ("large=openai/gpt-4o", "small=openai/gpt-4o-mini")
 
 
 class Traffic:
-    """Files of arrivals and outcomes, and a floor of quality that the cheaper model keeps, and one it breaks."""
+    """Files of traffic, a floor of quality that the cheaper model keeps, and one that it breaks."""
 
     def __init__(
         self, origin: str, arrivals: Path, outcomes: Path, models: tuple[str, str], kept: float, broken: float
@@ -66,7 +66,7 @@ def replay(product: dict[str, Any], traffic: Traffic, tmp_path: Path, *, floor: 
         command += ["--model", model]
     command += ["--arrivals", str(traffic.arrivals), "--outcomes", str(traffic.outcomes)]
     command += ["--policy", str(policy), "--endpoint", product["api"], "--service", f"floor-{floor:g}"]
-    print(f"replaying {traffic.origin} with a quality floor of {floor:g}")
+    sys.stderr.write(f"replaying {traffic.origin} with a quality floor of {floor:g}\n")
     done = subprocess.run(
         command,
         env={**os.environ, "OPTIMIZER_API_KEY": product["key"]},

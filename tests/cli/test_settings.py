@@ -1,0 +1,86 @@
+"""Settings: where they come from, and that a wrong or unknown one is named."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cli.settings import SettingsError, load, require
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith(("OPTIMIZER_", "TEMPORAL_")) or name in ("DATABASE_URL", "REDIS_URL"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+
+def test_defaults(tmp_path: Path) -> None:
+    settings = load()
+    assert (settings.port, settings.step_seconds, settings.temporal_namespace) == (8080, 300, "default")
+    assert settings.data_dir == tmp_path / "llm-auto-optimizer"
+    assert settings.database_url is None
+
+
+def test_arguments_come_before_environment_before_yaml(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "optimizer.yaml"
+    file.write_text("port: 1111\nstep_seconds: 11\nlog_level: error\n")
+    monkeypatch.setenv("OPTIMIZER_CONFIG", str(file))
+    monkeypatch.setenv("OPTIMIZER_PORT", "2222")
+    monkeypatch.setenv("OPTIMIZER_STEP_SECONDS", "22")
+    settings = load(port=3333)
+    assert (settings.port, settings.step_seconds, settings.log_level) == (3333, 22, "error")
+
+
+def test_secrets_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "OPTIMIZER_API_KEY").write_text("from-a-file\n")
+    monkeypatch.setenv("OPTIMIZER_SECRETS_DIR", str(tmp_path))
+    key = load().api_key
+    assert key is not None
+    assert key.get_secret_value() == "from-a-file"
+
+
+def test_other_systems_variables_have_no_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me@db/optimizer")
+    monkeypatch.setenv("REDIS_URL", "redis://cache:6379/0")
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "temporal:7233")
+    settings = load()
+    assert settings.database_url == "postgresql://me@db/optimizer"
+    assert settings.redis_url == "redis://cache:6379/0"
+    assert settings.temporal_address == "temporal:7233"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPTIMIZER_PORT", "many"),
+        ("OPTIMIZER_PORT", "70000"),
+        ("OPTIMIZER_STEP_SECONDS", "0"),
+        ("OPTIMIZER_LOG_LEVEL", "loud"),
+        ("OPTIMIZER_PROT", "8080"),
+        ("OPTIMIZER_CONFIG", "/nowhere/optimizer.yaml"),
+        ("DATABASE_URL", "mysql://db/optimizer"),
+        ("DATABASE_URL", "not an address"),
+        ("REDIS_URL", "http://cache"),
+    ],
+)
+def test_a_fault_names_its_setting(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        load()
+
+
+def test_an_unknown_setting_in_yaml_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "optimizer.yaml"
+    file.write_text("prot: 8080\n")
+    monkeypatch.setenv("OPTIMIZER_CONFIG", str(file))
+    with pytest.raises(SettingsError, match="prot"):
+        load()
+
+
+def test_what_a_command_needs_is_named() -> None:
+    with pytest.raises(SettingsError, match="DATABASE_URL, TEMPORAL_ADDRESS"):
+        require(load(), "database_url", "temporal_address")
