@@ -15,7 +15,7 @@ from domain.optimization import OptimizationRequest
 from domain.plan import OptimizationPlan
 from domain.policy import ServicePolicy
 from domain.rollout_plan import plan_rollout
-from storage import observations, optimizations, rollback, rollouts
+from storage import observations, optimizations, rollouts
 from storage.database import Database
 from storage.tables import Optimization, OptimizedService, Rollout
 from workflows import messages as m
@@ -120,8 +120,6 @@ class OptimizationActivities:
     async def _open(self, session: AsyncSession, arg: m.ServiceInput, policy: ServicePolicy) -> Rollout:
         run = await optimizations.get(session, arg.optimization_id)
         part = await optimizations.part(session, arg.optimization_id, arg.service)
-        if part.deployment_id is not None:
-            return await rollouts.get(session, part.deployment_id)
         plan = OptimizationPlan.model_validate(part.plan)
         rate = await observations.request_rate(session, arg.service)
         rollout = await rollouts.open_rollout(
@@ -155,11 +153,7 @@ class OptimizationActivities:
     async def fail(self, arg: m.FailInput) -> m.OptimizationInput:
         """End the run, and withdraw what it opened that has not begun."""
         async with self._database.transaction() as session:
-            if await optimizations.fail(session, arg.optimization_id, arg.error):
-                for pending in await rollouts.pending_of(session, arg.optimization_id):
-                    await rollback.roll_back(
-                        session, pending, reason=f"its optimization failed: {arg.error}", automatic=False
-                    )
+            await optimizations.fail(session, arg.optimization_id, arg.error)
         return m.OptimizationInput(optimization_id=arg.optimization_id)
 
     async def _policy(self, session: AsyncSession, arg: m.ServiceInput) -> ServicePolicy:

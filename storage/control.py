@@ -1,17 +1,20 @@
-"""The control row: run, pause, emergency stop. Committed here before anything is signalled."""
+"""The control row: run, pause, emergency stop. Committed here before anything is signalled.
+
+Everywhere locks are taken in one order: the control row, runs, the right to open a rollout, rollouts, scopes.
+"""
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.deployment import OPEN_STATUSES
 from domain.errors import Conflict, Stopped
+from domain.scope import GLOBAL
 from storage import configs, rollback
-from storage.events import alert, emit
-from storage.tables import Control, Optimization, OptimizedService, Rollout, db_now
-
-SYSTEM = "global"
+from storage.events import alert
+from storage.run_end import end_runs
+from storage.tables import Control, Optimization, Rollout, db_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +33,9 @@ async def get(session: AsyncSession) -> Control:
 
 
 async def hold(session: AsyncSession) -> Control:
-    """The control row, locked against a change until this transaction ends.
-
-    Whoever also locks rollouts or scopes takes this lock first.
-    """
-    return (await session.execute(select(Control).with_for_update(read=True))).scalar_one()
+    """The control row, locked against a change until this transaction ends."""
+    query = select(Control).with_for_update(read=True)
+    return (await session.execute(query.execution_options(populate_existing=True))).scalar_one()
 
 
 async def require_running(session: AsyncSession, epoch: int | None = None) -> Control:
@@ -85,23 +86,30 @@ async def emergency_stop(session: AsyncSession, *, reason: str, by: str) -> Stop
     row = await _locked(session)
     row.epoch += 1
     await _change(session, row, "stopped", reason, by)
-    open_rollouts = (
-        await session.execute(
-            select(Rollout).where(Rollout.status.in_(OPEN_STATUSES)).order_by(Rollout.id).with_for_update()
-        )
-    ).scalars()
-    rollouts = []
-    for rollout in open_rollouts:
-        await rollback.roll_back(session, rollout, reason=f"emergency stop: {reason}", automatic=False)
-        rollouts.append(rollout.id)
-    await configs.restore_known_good(session, reason=f"emergency stop: {reason}", by=by)
-    optimizations = await _end_optimizations(session, reason)
-    alert(session, SYSTEM, "critical", f"emergency stop by {by}: {reason}")
-    return StopOutcome(row.changed_at, row.revision, rollouts, optimizations)
+    why = f"emergency stop: {reason}"
+    running = Optimization.status.in_(("queued", "running"))
+    runs = select(Optimization).where(running).order_by(Optimization.id).with_for_update()
+    optimizations = list((await session.execute(runs)).scalars())
+    opened = select(Rollout).where(Rollout.status.in_(OPEN_STATUSES)).order_by(Rollout.id).with_for_update()
+    rollouts = list((await session.execute(opened)).scalars())
+    for rollout in rollouts:
+        await rollback.roll_back(session, rollout, reason=why, automatic=False)
+    await configs.restore_known_good(session, reason=why, by=by)
+    for run in optimizations:
+        run.status, run.error = "failed", why
+    await end_runs(session, optimizations)
+    alert(session, GLOBAL, "critical", f"emergency stop by {by}: {reason}")
+    return StopOutcome(
+        row.changed_at, row.revision, [rollout.id for rollout in rollouts], [run.id for run in optimizations]
+    )
 
 
 async def _locked(session: AsyncSession) -> Control:
-    return (await session.execute(select(Control).with_for_update())).scalar_one()
+    # Those who hold the row share it, so that a stop might wait for as long as one follows another. This
+    # lock is granted in the order of asking: whoever comes to hold the row after it waits.
+    await session.execute(text("LOCK TABLE control IN EXCLUSIVE MODE"))
+    query = select(Control).with_for_update()
+    return (await session.execute(query.execution_options(populate_existing=True))).scalar_one()
 
 
 async def _change(session: AsyncSession, row: Control, state: str, reason: str | None, by: str) -> None:
@@ -110,26 +118,3 @@ async def _change(session: AsyncSession, row: Control, state: str, reason: str |
     row.changed_at = db_now()
     await session.flush()
     await session.refresh(row)
-
-
-async def _end_optimizations(session: AsyncSession, reason: str) -> list[str]:
-    ended = (
-        await session.execute(
-            update(Optimization)
-            .where(Optimization.status.in_(("queued", "running")))
-            .values(status="failed", error=f"emergency stop: {reason}", ended_at=func.now())
-            .returning(Optimization.id)
-        )
-    ).scalars()
-    ids = sorted(ended)
-    await session.execute(
-        update(OptimizedService).where(OptimizedService.optimization_id.in_(ids)).values(open=False)
-    )
-    for optimization_id in ids:
-        emit(
-            session,
-            "optimization.complete",
-            SYSTEM,
-            {"optimizationId": optimization_id, "decision": "skip", "duration": 0, "changesApplied": False},
-        )
-    return ids

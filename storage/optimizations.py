@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -11,12 +11,9 @@ from domain.errors import Conflict, NotFound
 from domain.ids import new_id
 from domain.optimization import OptimizationRequest, OptimizationStatus, Phase
 from domain.plan import Decision, OptimizationPlan, OptimizationResult, ResultDeployment
-from domain.scope import GLOBAL
-from storage import control
-from storage.events import emit
+from storage import control, rollback
+from storage.run_end import duration, end_runs
 from storage.tables import Optimization, OptimizedService, Rollout, Service, db_now
-
-ONE_OPEN = "one_open_optimization"
 
 
 class OptimizationClosed(Exception):
@@ -104,7 +101,12 @@ async def get(session: AsyncSession, optimization_id: str) -> Optimization:
     return row
 
 
-async def _lock_own(session: AsyncSession, optimization_id: str) -> Optimization:
+async def lock_open(session: AsyncSession, optimization_id: str) -> Optimization:
+    """A run that has not ended, locked until the transaction ends, fresh from the database.
+
+    Raises:
+        OptimizationClosed: it has ended.
+    """
     query = select(Optimization).where(Optimization.id == optimization_id).with_for_update()
     row = (await session.execute(query.execution_options(populate_existing=True))).scalar_one_or_none()
     if row is None or row.status not in ("queued", "running"):
@@ -123,7 +125,7 @@ async def claim(session: AsyncSession, optimization_id: str) -> Optimization | N
     """
     row = await get(session, optimization_id)
     state = await control.require_running(session, row.epoch)
-    row = await _lock_own(session, optimization_id)
+    row = await lock_open(session, optimization_id)
     if row.status == "queued":
         if state.state == "paused":
             return None
@@ -142,7 +144,7 @@ async def begin_phase(session: AsyncSession, optimization_id: str, *, phase: Pha
     """
     epoch = (await get(session, optimization_id)).epoch
     state = await control.require_running(session, epoch)
-    row = await _lock_own(session, optimization_id)
+    row = await lock_open(session, optimization_id)
     if state.state == "paused":
         return False
     row.phase, row.progress = phase, progress
@@ -167,50 +169,42 @@ async def parts(session: AsyncSession, optimization_id: str) -> list[OptimizedSe
 async def finish(session: AsyncSession, optimization_id: str, *, decision: Decision, reasoning: str) -> None:
     """End a run that did its work. Idempotent."""
     try:
-        row = await _lock_own(session, optimization_id)
+        row = await lock_open(session, optimization_id)
     except OptimizationClosed:
         return
     row.status, row.progress, row.decision, row.reasoning = "completed", 100, decision, reasoning
-    await _end(session, row)
+    await end_runs(session, [row])
 
 
 async def fail(session: AsyncSession, optimization_id: str, error: str) -> bool:
-    """End a run that could not do its work; gives whether it was still open. Idempotent."""
+    """End a run that could not do its work, and withdraw what it opened that has not begun. Idempotent.
+
+    Gives whether the run was still open.
+    """
     try:
-        row = await _lock_own(session, optimization_id)
+        row = await lock_open(session, optimization_id)
     except OptimizationClosed:
         return False
     row.status, row.error = "failed", error
-    await _end(session, row)
+    await end_runs(session, [row])
+    for pending in await _pending_rollouts(session, optimization_id):
+        reason = f"its optimization failed: {error}"
+        await rollback.roll_back(session, pending, reason=reason, automatic=False)
     return True
 
 
+async def _pending_rollouts(session: AsyncSession, optimization_id: str) -> list[Rollout]:
+    query = select(Rollout).where(Rollout.optimization_id == optimization_id, Rollout.status == "pending")
+    return list((await session.execute(query.order_by(Rollout.id).with_for_update())).scalars())
+
+
 async def refuse(session: AsyncSession, optimization_id: str, error: str) -> bool:
-    """End a run that is certain never to have begun; gives False where it did begin."""
-    row = await get(session, optimization_id)
+    """End a run whose workflow was refused; gives False, and changes nothing, where it did begin."""
+    try:
+        row = await lock_open(session, optimization_id)
+    except OptimizationClosed:
+        return False
     return row.status == "queued" and await fail(session, optimization_id, error)
-
-
-async def _end(session: AsyncSession, row: Optimization) -> None:
-    row.ended_at = db_now()
-    await session.execute(
-        update(OptimizedService).where(OptimizedService.optimization_id == row.id).values(open=False)
-    )
-    await session.flush()
-    covered = await parts(session, row.id)
-    data = {
-        "optimizationId": row.id,
-        "decision": row.decision or "skip",
-        "duration": _duration(row),
-        "changesApplied": any(service.deployment_id for service in covered),
-    }
-    emit(session, "optimization.complete", covered[0].service if len(covered) == 1 else GLOBAL, data)
-
-
-def _duration(row: Optimization) -> int:
-    if row.started_at is None or row.ended_at is None:
-        return 0
-    return row.ended_at - row.started_at
 
 
 async def status(session: AsyncSession, row: Optimization) -> OptimizationStatus:
@@ -249,7 +243,7 @@ async def _result(session: AsyncSession, row: Optimization) -> OptimizationResul
             ],
             "changesApplied": bool(started),
             "improvements": improvements if len(started) == 1 else None,
-            "durationMs": _duration(row),
+            "durationMs": duration(row),
         }
     )
 

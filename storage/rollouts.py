@@ -13,7 +13,7 @@ from domain.ids import new_id
 from domain.policy import ServicePolicy
 from domain.rollout_plan import RolloutPlan
 from domain.scope import parse_scope
-from storage import configs, control
+from storage import configs, control, optimizations
 from storage.events import emit
 from storage.tables import Rollout, RolloutCheck, RolloutStep, ScopeState, db_clock, db_now
 
@@ -47,12 +47,20 @@ class NewRollout:
 async def open_rollout(session: AsyncSession, new: NewRollout, *, epoch: int | None = None) -> Rollout:
     """Make the version and the rollout's row, status `pending`. Its workflow is started after the commit.
 
+    An optimization that asks again for the same scope gets the rollout that it has.
+
     Raises:
         Stopped: an emergency stop holds, or came after the run of `epoch` began.
+        OptimizationClosed: the optimization has ended.
         Conflict: a rollout is open on the scope, or on one that it inherits from or that inherits from it.
         NotFound: the scope serves nothing that the change could be compared with.
     """
     row = await control.require_running(session, epoch)
+    if new.optimization_id is not None:
+        await optimizations.lock_open(session, new.optimization_id)
+        opened = await _opened_by(session, new.optimization_id, new.scope)
+        if opened is not None:
+            return opened
     await require_no_other(session, new.scope)
     state = await configs.lock_scope(session, new.scope)
     present = await configs.active(session, parse_scope(new.scope))
@@ -89,6 +97,11 @@ async def open_rollout(session: AsyncSession, new: NewRollout, *, epoch: int | N
     await session.flush()
     await session.refresh(rollout)
     return rollout
+
+
+async def _opened_by(session: AsyncSession, optimization_id: str, scope: str) -> Rollout | None:
+    query = select(Rollout).where(Rollout.optimization_id == optimization_id, Rollout.scope == scope)
+    return (await session.execute(query)).scalar_one_or_none()
 
 
 async def holder(session: AsyncSession, scope: str) -> Rollout | None:
@@ -200,7 +213,9 @@ async def begin(session: AsyncSession, deployment_id: str) -> Rollout | None:
 
 
 async def enter_step(session: AsyncSession, deployment_id: str, *, fence: int, step: int, at: int) -> Rollout:
-    """Serve the share of a step from now on. `at` is the workflow's time. Idempotent.
+    """Serve the share of a step from now on. `at` is the workflow's time.
+
+    Idempotent: a step that was entered already is watched on, one that was left since is let be.
 
     Raises:
         Stopped: an emergency stop came after the rollout was opened.
@@ -211,30 +226,34 @@ async def enter_step(session: AsyncSession, deployment_id: str, *, fence: int, s
     await control.require_running(session, epoch)
     row = await lock_own(session, deployment_id, fence)
     await require_watched(session, row)
-    plan = RolloutPlan.model_validate(row.plan)
-    planned = plan.steps[step]
     if row.step < step:
-        session.add(
-            RolloutStep(
-                deployment_id=row.id,
-                step=step,
-                percent=planned.percent,
-                traffic_percent=planned.traffic_percent,
-                started_at=at,
-            )
-        )
-        progress = 100 * step / len(plan.steps)
-        emit(session, "deployment.progressed", row.scope, _event(row, progress, f"{planned.percent:g} %"))
-        row.step = step
-        row.bucket_until = db_clock()
-        if plan.strategy == "immediate":
-            await _serve_canary(session, row, good=False)
-    row.status = "running"
-    row.traffic_percent = planned.traffic_percent
-    row.watched_until = db_clock(plan.lease_seconds)
-    await session.flush()
+        await _enter(session, row, step, at)
+    if row.step == step:
+        await renew(session, row)
     await session.refresh(row)
     return row
+
+
+async def _enter(session: AsyncSession, row: Rollout, step: int, at: int) -> None:
+    plan = RolloutPlan.model_validate(row.plan)
+    planned = plan.steps[step]
+    session.add(
+        RolloutStep(
+            deployment_id=row.id,
+            step=step,
+            percent=planned.percent,
+            traffic_percent=planned.traffic_percent,
+            started_at=at,
+        )
+    )
+    progress = 100 * step / len(plan.steps)
+    emit(session, "deployment.progressed", row.scope, _event(row, progress, f"{planned.percent:g} %"))
+    if plan.strategy == "immediate":
+        await _serve_canary(session, row, good=False)
+    row.step = step
+    row.bucket_until = db_clock()
+    row.status = "running"
+    row.traffic_percent = planned.traffic_percent
 
 
 async def require_watched(session: AsyncSession, row: Rollout) -> None:
@@ -375,12 +394,6 @@ async def rejected(session: AsyncSession, scope: str, since: int) -> list[Rollou
         .order_by(Rollout.ended_at.desc())
     )
     return list(rows.scalars())
-
-
-async def pending_of(session: AsyncSession, optimization_id: str) -> list[Rollout]:
-    """The rollouts of a run that have not begun, locked."""
-    query = select(Rollout).where(Rollout.optimization_id == optimization_id, Rollout.status == "pending")
-    return list((await session.execute(query.order_by(Rollout.id).with_for_update())).scalars())
 
 
 async def last_triggers(session: AsyncSession, row: Rollout) -> list[dict[str, object]]:
