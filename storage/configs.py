@@ -37,6 +37,7 @@ async def active(session: AsyncSession, scope: Scope) -> ActiveConfig | None:
         select(ScopeState, ConfigVersion)
         .join(ConfigVersion, ConfigVersion.version == ScopeState.active_version)
         .where(ScopeState.scope.in_(names))
+        .execution_options(populate_existing=True)
     )
     found = {state.scope: (state, version) for state, version in rows}
     for name in names:
@@ -56,9 +57,8 @@ async def active(session: AsyncSession, scope: Scope) -> ActiveConfig | None:
 async def lock_scope(session: AsyncSession, scope: str) -> ScopeState:
     """The scope's row, made where it is missing, locked until the transaction ends."""
     await session.execute(insert(ScopeState).values(scope=scope).on_conflict_do_nothing())
-    return (
-        await session.execute(select(ScopeState).where(ScopeState.scope == scope).with_for_update())
-    ).scalar_one()
+    query = select(ScopeState).where(ScopeState.scope == scope).with_for_update()
+    return (await session.execute(query.execution_options(populate_existing=True))).scalar_one()
 
 
 async def create_version(
@@ -130,9 +130,10 @@ async def serve(
 
     `previous` is the version that was served; `good` marks the new one as known good.
     """
-    state.active_version = version
-    state.applied_at = db_now()
-    state.applied_by = by
+    if state.active_version != version:
+        state.active_version = version
+        state.applied_at = db_now()
+        state.applied_by = by
     if good:
         state.known_good_version = version
     new = version
