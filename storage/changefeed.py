@@ -48,15 +48,14 @@ class ChangeFeed:
         while True:
             try:
                 connection = await self._database.connect()
-            except DatabaseError:
+            except (DatabaseError, asyncpg.PostgresError) as error:
+                log.warning("the change feed cannot connect: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             try:
                 await self._hear_from(connection)
             finally:
-                with contextlib.suppress(
-                    OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError
-                ):
+                with contextlib.suppress(*_LOST):
                     await connection.close(timeout=1)
 
     async def _hear_from(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:

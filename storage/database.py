@@ -16,6 +16,8 @@ from domain.errors import DatabaseError
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
+# A process that hangs in a transaction must not keep its locks, the control row's least of all.
+_SERVER_SETTINGS = {"idle_in_transaction_session_timeout": "15s"}
 _UNREACHABLE = (OSError, asyncio.TimeoutError, InterfaceError, OperationalError, PoolTimeout)
 
 
@@ -34,7 +36,11 @@ class Database:
             pool_timeout=CONNECT_SECONDS,
             pool_pre_ping=True,
             json_serializer=lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":")),
-            connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS},
+            connect_args={
+                "timeout": CONNECT_SECONDS,
+                "command_timeout": STATEMENT_SECONDS,
+                "server_settings": _SERVER_SETTINGS,
+            },
         )
         self._session = async_sessionmaker(self._engine, expire_on_commit=False)
         self._pool_size = pool_size
@@ -68,6 +74,7 @@ class Database:
                         max_size=self._pool_size,
                         timeout=CONNECT_SECONDS,
                         command_timeout=STATEMENT_SECONDS,
+                        server_settings=_SERVER_SETTINGS,
                         init=_with_json,
                     )
             return self._pool

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -31,8 +32,10 @@ class HouseRules(Interceptor):
 
 class _HouseRules(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        limit = activity.info().start_to_close_timeout
         try:
-            async with _heartbeats():
+            # An attempt that Temporal has given up on must not write beside the one that follows it.
+            async with asyncio.timeout(limit.total_seconds() if limit else None), _heartbeats():
                 result = await super().execute_activity(input)
         except OptimizerError as error:
             raise ApplicationError(
@@ -41,7 +44,7 @@ class _HouseRules(ActivityInboundInterceptor):
         except _FINAL as error:
             raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from error
         # A larger one would be refused by the server and the activity retried without end.
-        if isinstance(result, BaseModel) and len(result.model_dump_json()) > RESULT_LIMIT:
+        if isinstance(result, BaseModel) and len(result.model_dump_json().encode()) > RESULT_LIMIT:
             raise ApplicationError(
                 f"the result is larger than {RESULT_LIMIT} bytes", type="ResultTooLarge", non_retryable=True
             )
@@ -49,7 +52,7 @@ class _HouseRules(ActivityInboundInterceptor):
 
 
 @contextlib.asynccontextmanager
-async def _heartbeats() -> Any:
+async def _heartbeats() -> AsyncIterator[None]:
     """Heartbeat for as long as an activity that is expected to runs."""
     limit = activity.info().heartbeat_timeout
     if limit is None or not limit.total_seconds():
