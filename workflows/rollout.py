@@ -68,9 +68,8 @@ class RolloutWorkflow:
         cause = error.cause
         kind = cause.type if isinstance(cause, ApplicationError) else None
         message = cause.message if isinstance(cause, ApplicationError) else str(cause or error)
-        if kind == "RolloutClosed":
-            return self._end("rolled_back", message)
-        if kind == "Stopped":
+        if kind in ("RolloutClosed", "Stopped"):
+            # Another hand has ended it; the compensation, which changes nothing then, tells how.
             return await self._compensate(message, automatic=False)
         if kind == "LeaseLapsed":
             return await self._compensate(message, automatic=True)
@@ -206,7 +205,7 @@ class RolloutWorkflow:
         if state.waiting == "full" and self._flags.approved_full:
             state.waiting = "none"
             return True
-        if not at_end:
+        if not at_end or self._flags.holding:
             return False
         if result.verdict == "inconclusive":
             return await self._inconclusive(result.reason)
