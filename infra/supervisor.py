@@ -89,10 +89,11 @@ class Child:
         child = cls(name, log, log_start, start_minder(order, log, environment, lock))
         try:
             await asyncio.wrap_future(child._started)
-        except OSError as error:
-            raise ComponentFailed(name, f"could not be executed: {error}", log, "") from None
-        except asyncio.CancelledError:
+        except BaseException as error:
             child._hang_up()
+            await child.wait()
+            if isinstance(error, OSError):
+                raise ComponentFailed(name, f"could not be executed: {error}", log, "") from None
             raise
         return child
 

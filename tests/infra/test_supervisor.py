@@ -136,6 +136,17 @@ async def test_a_waiter_that_gives_up_leaves_the_others_waiting(start: Starter) 
     assert await child.wait(20) == -signal.SIGKILL
 
 
+async def test_a_start_that_is_cancelled_leaves_nothing(start: Starter) -> None:
+    before = psutil.Process().children(recursive=True)
+    starting = asyncio.create_task(start("import signal; signal.pause()"))
+    await asyncio.sleep(0)  # now its minder has been started, and is not heard of yet
+    assert psutil.Process().children(recursive=True) != before
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert psutil.Process().children(recursive=True) == before
+
+
 async def test_a_command_that_cannot_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(ComponentFailed, match=r"thing could not be executed: .*no-such-program"):
         await Child.start(
