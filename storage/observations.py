@@ -99,10 +99,12 @@ _ARM = """
     END
 """
 
+# `service || ''` keeps the planner, which knows nothing of a new day's partition, from searching all of a
+# service's reports for each score: by the request's id it finds one row.
 _REQUEST_OF_SCORE = """
     LEFT JOIN LATERAL (
         SELECT r.config_version, r.provider, r.model, r.endpoint FROM metrics r
-        WHERE r.request_id = q.request_id AND r.service = q.service
+        WHERE r.request_id = q.request_id AND r.service || '' = q.service
           AND r.received_at > q.received_at - interval '1 day'
           AND r.received_at < q.received_at + interval '1 day'
         LIMIT 1
