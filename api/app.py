@@ -8,16 +8,22 @@ from fastapi import APIRouter, FastAPI
 from pydantic.alias_generators import to_camel
 from redis.asyncio import Redis
 
+from api.admin import endpoints as admin
 from api.auth import Authenticator
 from api.configs import endpoints as configs
 from api.configs.reader import ConfigReader
 from api.configs.shortcut import ConfigShortcut
-from api.context import RequestContext
+from api.context import API_PREFIX, RequestContext
+from api.deployments import endpoints as deployments
 from api.errors import ErrorResponse, add_exception_handlers
 from api.instruments import Instruments
+from api.optimizations import endpoints as optimizations
 from api.reports import endpoints as reports
 from api.server import Server
 from api.services import endpoints as services
+from api.system import endpoints as system
+from api.system.health import Health
+from api.system.status import StatusReader
 from api.temporal import Connect, Temporal
 from domain.policy import STEP_SECONDS
 from storage.database import Database
@@ -71,35 +77,36 @@ def create_app(
     needed. `admin_key` is accepted besides the stored keys. `step_seconds` is the default length of a
     rollout's step. `data_dir` is the folder whose free space `/health` looks at.
     """
-    instruments = Instruments()
-    snapshot = LiveSnapshot(database)
+    instruments, snapshot = Instruments(), LiveSnapshot(database)
+    intake = Intake(database, override=snapshot.price_override)
+    temporal = Temporal(connect_temporal)
+    redis = Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2) if redis_url else None
     server = Server(
         database=database,
-        intake=Intake(database, override=snapshot.price_override),
+        intake=intake,
         snapshot=snapshot,
         configs=ConfigReader(snapshot),
         authenticator=Authenticator(snapshot, admin_key),
-        temporal=Temporal(connect_temporal),
-        redis=Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2) if redis_url else None,
+        temporal=temporal,
+        health=Health(database, redis, temporal, data_dir=data_dir, version=version),
+        status=StatusReader(database, intake, temporal, mode=mode),
         instruments=instruments,
-        version=version,
-        mode=mode,
         step_seconds=step_seconds,
-        data_dir=data_dir,
     )
-    instruments.watch(server.intake)
+    instruments.watch(intake)
     app = FastAPI(
         title="LLM Auto-Optimizer",
         version=version,
-        lifespan=lambda _: _running(server),
+        lifespan=lambda _: _running(server, redis),
         generate_unique_id_function=lambda route: to_camel(route.name),
         redirect_slashes=False,
         responses=_ERRORS,
     )
-    api = APIRouter(prefix="/api/v1")
-    for module in (reports, configs, services):
+    api = APIRouter(prefix=API_PREFIX)
+    for module in (reports, configs, optimizations, deployments, services, admin, system):
         api.include_router(module.router)
     app.include_router(api)
+    app.include_router(system.probes)
     add_exception_handlers(app)
     app.add_middleware(RequestContext, instruments=instruments, max_body_bytes=max_body_bytes)
     app.add_middleware(
@@ -109,12 +116,12 @@ def create_app(
 
 
 @contextlib.asynccontextmanager
-async def _running(server: Server) -> AsyncIterator[State]:
+async def _running(server: Server, redis: Redis | None) -> AsyncIterator[State]:
     await server.snapshot.start()
     await server.intake.start()
     yield {"server": server}
     await server.background.close(DRAIN_SECONDS)
     await server.intake.close()
     await server.snapshot.close()
-    if server.redis is not None:
-        await server.redis.aclose()
+    if redis is not None:
+        await redis.aclose()

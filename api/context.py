@@ -13,6 +13,7 @@ from api.errors import PayloadTooLarge, error_response
 from api.instruments import Instruments
 from domain.errors import InternalError, InvalidRequest, OptimizerError
 
+API_PREFIX = "/api/v1"
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}\Z")
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,11 @@ class RequestContext:
         return None
 
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
-        method = scope["method"] if route != "none" else "any"
+        # A route's own path leaves out the prefix under which it is mounted.
+        prefix = API_PREFIX if scope["path"].startswith(API_PREFIX) else ""
+        found = scope.get("route")
+        route = "none" if found is None else f"{prefix}{found.path}"
+        method = "any" if found is None else scope["method"]
         self._instruments.requests.labels(method, route, str(status)).inc()
         self._instruments.durations.labels(method, route).observe(seconds)
 

@@ -2,17 +2,17 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from redis.asyncio import Redis
 
 from api.auth import Authenticator
 from api.configs.reader import ConfigReader
 from api.instruments import Instruments
+from api.system.health import Health
+from api.system.status import StatusReader
 from api.temporal import Temporal
 from domain.errors import DatabaseError
 from storage.database import Database
@@ -42,7 +42,7 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """`step_seconds` is the default length of a rollout's step, `started` the monotonic time of the start."""
+    """`step_seconds` is the default length of a rollout's step."""
 
     database: Database
     intake: Intake
@@ -50,14 +50,11 @@ class Server:
     configs: ConfigReader
     authenticator: Authenticator
     temporal: Temporal
-    redis: Redis | None
+    health: Health
+    status: StatusReader
     instruments: Instruments
-    version: str
-    mode: str
     step_seconds: float
-    data_dir: str
     background: Background = field(default_factory=Background)
-    started: float = field(default_factory=time.monotonic)
 
     async def refresh(self) -> None:
         """See at once what this process has just committed; without PostgreSQL, later."""

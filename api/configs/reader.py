@@ -9,12 +9,13 @@ from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
 
+from api.context import API_PREFIX
 from domain.errors import InvalidRequest, NotFound
 from domain.scope import GLOBAL, Scope, scope_of
 from domain.serving import Canary, Resolution, Served, overrides, takes_canary
 from storage.snapshot import LiveSnapshot, Snapshot
 
-PREFIX = "/api/v1/config/"
+PREFIX = f"{API_PREFIX}/config/"
 CACHED_SCOPES = 10_000
 
 

@@ -1,0 +1,1 @@
+"""Pause, resume and emergency stop of everything."""

@@ -1,0 +1,1 @@
+"""Rollouts: read, and steered by hand."""

@@ -1,0 +1,122 @@
+"""What a person may do to a rollout, by way of its workflow."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Literal
+
+from temporalio.client import (
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.exceptions import ApplicationError
+
+from api.server import Server
+from api.temporal import rpc_errors
+from domain.deployment import OPEN_STATUSES, Deployment
+from domain.errors import Conflict, NotFound, ServiceUnavailable, TimedOut
+from storage import deployments, rollback, rollouts
+from storage.tables import Rollout
+from workflows import messages as m
+from workflows import starts
+from workflows.rollout import RolloutWorkflow
+
+Action = Literal["pause", "resume", "approve", "promote", "abort"]
+WORKER_SECONDS = 10.0
+SETTLE_SECONDS = 3.0
+_LOOK_SECONDS = 0.05
+
+_Handle = WorkflowHandle[RolloutWorkflow, m.RolloutOutcome]
+
+
+async def act(server: Server, deployment_id: str, action: Action, by: m.Act) -> Deployment:
+    """Do it, and give the rollout as it then is.
+
+    Raises:
+        NotFound: there is no such rollout.
+        Conflict: it has ended, or is not in a state for this.
+        TimedOut: no worker answered; it may still be done later.
+        ServiceUnavailable: Temporal is out of reach.
+    """
+    row = await _open(server, deployment_id)
+    handle = starts.rollout_handle(await server.temporal.client(), deployment_id)
+    try:
+        with rpc_errors():
+            await _send(handle, action, by)
+    except NotFound as error:
+        await _without_workflow(server, row, action, by, error)
+    await _settle(server, deployment_id, _settled(action))
+    await server.refresh()
+    async with server.database.transaction() as session:
+        (described,) = await deployments.describe(session, [await rollouts.get(session, deployment_id)])
+    return described
+
+
+async def _open(server: Server, deployment_id: str) -> Rollout:
+    async with server.database.transaction() as session:
+        row = await rollouts.get(session, deployment_id)
+    if row.status not in OPEN_STATUSES:
+        raise Conflict(f"{deployment_id} has ended: {row.status}", details={"status": row.status})
+    return row
+
+
+async def _send(handle: _Handle, action: Action, by: m.Act) -> None:
+    limit = timedelta(seconds=WORKER_SECONDS)
+    match action:
+        case "pause":
+            await handle.signal(RolloutWorkflow.pause, args=[], rpc_timeout=limit)
+        case "resume":
+            await handle.signal(RolloutWorkflow.resume, args=[], rpc_timeout=limit)
+        case "approve" | "promote" | "abort":
+            try:
+                async with asyncio.timeout(WORKER_SECONDS):
+                    await handle.execute_update(getattr(RolloutWorkflow, action), by, rpc_timeout=limit)
+            except WorkflowUpdateFailedError as error:
+                raise Conflict(_reason(error)) from error
+            except WorkflowUpdateRPCTimeoutOrCancelledError as error:
+                raise TimedOut("no worker answered in time", retry_after=2) from error
+
+
+def _reason(error: WorkflowUpdateFailedError) -> str:
+    return error.cause.message if isinstance(error.cause, ApplicationError) else str(error.cause)
+
+
+async def _without_workflow(server: Server, row: Rollout, action: Action, by: m.Act, error: NotFound) -> None:
+    """A rollout that nothing has begun yet can be taken back as it is."""
+    if row.status != "pending":
+        raise ServiceUnavailable("the rollout's workflow is not running", retry_after=5) from error
+    if action != "abort":
+        raise Conflict(f"{row.id} has not begun yet", details={"status": row.status}) from error
+    async with server.database.transaction() as session:
+        locked = await rollouts.lock(session, row.id)
+        reason = f"aborted by {by.by}" + (f": {by.reason}" if by.reason else "")
+        await rollback.roll_back(session, locked, reason=reason, automatic=False)
+
+
+def _settled(action: Action) -> Callable[[str], bool]:
+    match action:
+        case "pause":
+            return lambda status: status == "paused"
+        case "resume":
+            return lambda status: status != "paused"
+        case "approve":
+            return lambda status: status != "awaiting_approval"
+        case "promote":
+            return lambda status: True
+        case "abort":
+            return lambda status: status not in OPEN_STATUSES
+
+
+async def _settle(server: Server, deployment_id: str, settled: Callable[[str], bool]) -> None:
+    """Wait a little for the rollout to show what was asked of it."""
+    try:
+        async with asyncio.timeout(SETTLE_SECONDS):
+            while True:
+                async with server.database.transaction() as session:
+                    status = (await rollouts.get(session, deployment_id)).status
+                if settled(status):
+                    return
+                await asyncio.sleep(_LOOK_SECONDS)
+    except TimeoutError:
+        return

@@ -1,0 +1,112 @@
+"""`/deployments`: rollouts with their steps and checks, and what people may do to them."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from api.auth import Reader, Writer
+from api.body import StrictRoute
+from api.deployments import actions
+from api.idempotency import IdempotencyKey, answer_once, claim_of
+from api.paging import PageQuery
+from api.server import ServerDep
+from domain.base import Message
+from domain.deployment import Deployment
+from domain.scope import parse_scope
+from storage import deployments, rollouts
+from storage.idempotency import Answer
+from workflows.messages import Act
+
+router = APIRouter(prefix="/deployments", tags=["deployments"], route_class=StrictRoute)
+
+
+class ActionRequest(Message):
+    """Why it is done."""
+
+    reason: str | None = Field(default=None, min_length=1, max_length=2000)
+
+
+class DeploymentList(Message):
+    """A page of rollouts, the newest first, and how many there are."""
+
+    total: int
+    deployments: list[Deployment]
+
+
+@router.get("", response_model_exclude_none=True)
+async def list_deployments(
+    server: ServerDep, _: Reader, page: PageQuery, scope: str | None = None, open: bool = False
+) -> DeploymentList:
+    """Every rollout, or a scope's, or with `open` those that have not ended; the newest first."""
+    name = None if scope is None else str(parse_scope(scope))
+    async with server.database.transaction() as session:
+        total, found = await deployments.list_deployments(
+            session, scope=name, open_only=open, limit=page.limit, offset=page.offset
+        )
+    return DeploymentList(total=total, deployments=found)
+
+
+@router.get("/{deployment_id}", response_model_exclude_none=True)
+async def get_deployment(server: ServerDep, _: Reader, deployment_id: str) -> Deployment:
+    """A rollout with its steps, and each guardrail as it was last seen in each."""
+    async with server.database.transaction() as session:
+        (found,) = await deployments.describe(session, [await rollouts.get(session, deployment_id)])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """A person's hand on a rollout."""
+
+    request: Request
+    server: ServerDep
+    principal: Writer
+    deployment_id: str
+    body: ActionRequest | None = None
+    idempotency_key: IdempotencyKey = None
+
+    async def do(self, action: actions.Action) -> JSONResponse:
+        """Do it once, however often it is asked under one key."""
+        by = Act(by=self.principal.name, reason=self.body.reason if self.body else None)
+
+        async def carry_out() -> Answer:
+            return Answer(200, (await actions.act(self.server, self.deployment_id, action, by)).to_json())
+
+        claim = await claim_of(self.request, self.principal, self.idempotency_key)
+        return await answer_once(self.server.database, claim, carry_out)
+
+
+Steer = Annotated[Steering, Depends()]
+
+
+@router.post("/{deployment_id}/pause", response_model=Deployment)
+async def pause_deployment(steer: Steer) -> JSONResponse:
+    """Keep the share and the time left; it is watched on, and still taken back when it harms."""
+    return await steer.do("pause")
+
+
+@router.post("/{deployment_id}/resume", response_model=Deployment)
+async def resume_deployment(steer: Steer) -> JSONResponse:
+    """Go on from where it was paused."""
+    return await steer.do("resume")
+
+
+@router.post("/{deployment_id}/approve", response_model=Deployment)
+async def approve_deployment(steer: Steer) -> JSONResponse:
+    """Give the approval that it waits for."""
+    return await steer.do("approve")
+
+
+@router.post("/{deployment_id}/promote", response_model=Deployment)
+async def promote_deployment(steer: Steer) -> JSONResponse:
+    """End the present step now, as if its verdict were good."""
+    return await steer.do("promote")
+
+
+@router.post("/{deployment_id}/abort", response_model=Deployment)
+async def abort_deployment(steer: Steer) -> JSONResponse:
+    """Take it back."""
+    return await steer.do("abort")

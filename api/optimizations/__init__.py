@@ -1,0 +1,1 @@
+"""Optimization runs: triggers, status, list."""

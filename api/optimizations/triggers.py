@@ -1,0 +1,87 @@
+"""Triggering a run: the row first, then its workflow."""
+
+import asyncio
+import time
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.server import Server
+from domain.errors import ServiceUnavailable
+from domain.optimization import OptimizationRequest, OptimizationResponse
+from storage import control, idempotency, optimizations, overview
+from storage.idempotency import Answer, Claim
+from storage.tables import Optimization
+from workflows import starts
+
+_LOOK_SECONDS = 0.1
+
+
+async def trigger(
+    server: Server, request: OptimizationRequest, *, by: str, claim: Claim | None, wait: float
+) -> Answer:
+    """Open a run and start it; while a pause holds it stays queued. Waits up to `wait` seconds for a plan.
+
+    Raises:
+        NotFound, Conflict, Stopped: as `optimizations.open_optimization`.
+        ServiceUnavailable: Temporal refused for certain; the run is failed, and `claim` may be used anew.
+    """
+    async with server.database.transaction() as session:
+        earlier = await idempotency.earlier_answer(session, claim) if claim else None
+        if earlier is not None:
+            return earlier
+        run = await optimizations.open_optimization(session, request, triggered_by="manual", by=by)
+        paused = (await control.get(session)).state == "paused"
+        answer = Answer(202, (await _response(server, session, run)).to_json())
+        if claim is not None:
+            await idempotency.keep_answer(session, claim, answer)
+    if paused:
+        return answer
+    await _start(server, run, claim)
+    if wait > 0:
+        return Answer(202, (await _when_planned(server, run.id, wait)).to_json())
+    return answer
+
+
+async def _start(server: Server, run: Optimization, claim: Claim | None) -> None:
+    try:
+        client = await server.temporal.client()
+        await starts.start_optimization(client, run.id, summary=starts.summary_of_run(run.request))
+    except starts.StartUnknown:
+        return
+    except ServiceUnavailable as error:
+        async with server.database.transaction() as session:
+            never_began = await optimizations.refuse(session, run.id, error.message)
+            if never_began and claim is not None:
+                await idempotency.forget(session, claim)
+        if never_began:
+            raise
+
+
+async def _when_planned(server: Server, optimization_id: str, seconds: float) -> OptimizationResponse:
+    deadline = time.monotonic() + seconds
+    while True:
+        async with server.database.transaction() as session:
+            run = await optimizations.get(session, optimization_id)
+            plans = await optimizations.plans(session, optimization_id)
+            response = await _response(server, session, run)
+        settled = bool(plans) or run.status in ("completed", "failed")
+        if settled or time.monotonic() >= deadline:
+            return response.model_copy(update={"plan": plans[0] if plans else None})
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _response(server: Server, session: AsyncSession, run: Optimization) -> OptimizationResponse:
+    return OptimizationResponse.model_validate(
+        {"optimizationId": run.id, "status": run.status, "eta": await _eta(server, session, run)}
+    )
+
+
+async def _eta(server: Server, session: AsyncSession, run: Optimization) -> int | None:
+    """What is left of the time that such runs take, in ms."""
+    if run.status not in ("queued", "running"):
+        return None
+    typical = await overview.typical_run_ms(session)
+    if typical is None:
+        return None
+    elapsed = server.snapshot.now_ms() - run.started_at if run.started_at else 0
+    return max(0, typical - elapsed)

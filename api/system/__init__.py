@@ -1,0 +1,1 @@
+"""Health, status, probes and measurements of the server itself."""
