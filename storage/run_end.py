@@ -14,8 +14,9 @@ from storage.tables import Optimization, OptimizedService, db_now
 async def end_runs(session: AsyncSession, rows: Sequence[Optimization]) -> None:
     """End runs whose rows the caller holds locked, and whose status, decision or error it has set."""
     ids = [row.id for row in rows]
+    now = (await session.execute(select(db_now()))).scalar_one()
     for row in rows:
-        row.ended_at = db_now()
+        row.ended_at = now
     await session.execute(
         update(OptimizedService).where(OptimizedService.optimization_id.in_(ids)).values(open=False)
     )
