@@ -33,7 +33,7 @@ class OptimizationActivities:
         self._searchable = searchable
 
     @activity.defn(name="claim-optimization")
-    async def claim(self, arg: m.OptimizationInput) -> m.ClaimResult:
+    async def claim(self, arg: m.OptimizationRef) -> m.ClaimResult:
         """Take the run from queued to running; not claimed while a pause holds."""
         async with self._database.transaction() as session:
             row = await optimizations.claim(session, arg.optimization_id)
@@ -141,20 +141,20 @@ class OptimizationActivities:
         return rollout
 
     @activity.defn(name="finish-optimization")
-    async def finish(self, arg: m.FinishInput) -> m.OptimizationInput:
+    async def finish(self, arg: m.FinishInput) -> m.OptimizationRef:
         """Record what the run came to."""
         async with self._database.transaction() as session:
             await optimizations.finish(
                 session, arg.optimization_id, decision=arg.decision, reasoning=arg.reasoning
             )
-        return m.OptimizationInput(optimization_id=arg.optimization_id)
+        return m.OptimizationRef(optimization_id=arg.optimization_id)
 
     @activity.defn(name="fail-optimization")
-    async def fail(self, arg: m.FailInput) -> m.OptimizationInput:
+    async def fail(self, arg: m.FailInput) -> m.OptimizationRef:
         """End the run, and withdraw what it opened that has not begun."""
         async with self._database.transaction() as session:
             await optimizations.fail(session, arg.optimization_id, arg.error)
-        return m.OptimizationInput(optimization_id=arg.optimization_id)
+        return m.OptimizationRef(optimization_id=arg.optimization_id)
 
     async def _policy(self, session: AsyncSession, arg: m.ServiceInput) -> ServicePolicy:
         """The policy as it was when the run began; the first to ask keeps it."""

@@ -17,7 +17,7 @@ class RolloutActivities:
         self._searchable = searchable
 
     @activity.defn(name="begin-rollout")
-    async def begin(self, arg: m.RolloutInput) -> m.BeginRolloutResult:
+    async def begin(self, arg: m.BeginRolloutInput) -> m.BeginRolloutResult:
         """Claim the rollout; no state while a pause holds."""
         async with self._database.transaction() as session:
             row = await rollouts.begin(session, arg.deployment_id)
@@ -36,11 +36,13 @@ class RolloutActivities:
             )
 
     @activity.defn(name="enter-step")
-    async def enter_step(self, arg: m.EnterStepInput) -> m.RolloutRef:
-        """Serve a step's share from now on."""
+    async def enter_step(self, arg: m.EnterStepInput) -> m.EnterStepResult:
+        """Serve a step's share from now on, unless a pause holds."""
         async with self._database.transaction() as session:
-            await rollouts.enter_step(session, arg.deployment_id, fence=arg.fence, step=arg.step, at=arg.at)
-        return _ref(arg)
+            row = await rollouts.enter_step(
+                session, arg.deployment_id, fence=arg.fence, step=arg.step, at=arg.at
+            )
+        return m.EnterStepResult(entered=row is not None)
 
     @activity.defn(name="check-rollout")
     async def check(self, arg: m.CheckInput) -> m.CheckResult:
@@ -86,11 +88,11 @@ class RolloutActivities:
         return _ref(arg)
 
     @activity.defn(name="complete-rollout")
-    async def complete(self, arg: m.RolloutRef) -> m.RolloutRef:
-        """Keep the new version."""
+    async def complete(self, arg: m.RolloutRef) -> m.CompleteResult:
+        """Keep the new version, unless a pause holds."""
         async with self._database.transaction() as session:
-            await rollouts.complete(session, arg.deployment_id, fence=arg.fence)
-        return _ref(arg)
+            completed = await rollouts.complete(session, arg.deployment_id, fence=arg.fence)
+        return m.CompleteResult(completed=completed)
 
     @activity.defn(name="roll-back")
     async def roll_back(self, arg: m.RollBackInput) -> m.RolloutOutcome:
@@ -99,7 +101,13 @@ class RolloutActivities:
             row = await rollouts.lock(session, arg.deployment_id)
             triggers = await rollouts.last_triggers(session, row) if arg.automatic else []
             await rollback.roll_back(
-                session, row, reason=arg.reason, automatic=arg.automatic, triggers=triggers
+                session,
+                row,
+                reason=arg.reason,
+                automatic=arg.automatic,
+                triggers=triggers,
+                verdict=arg.verdict,
+                at=arg.at,
             )
             ended = (row.rollback or {}).get("reason") or row.error or row.status
             return m.RolloutOutcome.model_validate(

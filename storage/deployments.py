@@ -71,7 +71,7 @@ def _describe(
                 }
             )
         )
-    ended = sum(step.verdict == "healthy" for step in steps)
+    left = max(rollout.step, 0)
     return Deployment.model_validate(
         {
             "deploymentId": rollout.id,
@@ -80,7 +80,7 @@ def _describe(
             "fromVersion": rollout.from_version,
             "toVersion": rollout.to_version,
             "status": rollout.status,
-            "progress": 100.0 if rollout.status == "completed" else 100.0 * ended / len(steps),
+            "progress": 100.0 if rollout.status == "completed" else 100.0 * left / len(steps),
             "trafficPercent": rollout.traffic_percent,
             "startedAt": rollout.started_at or rollout.created_at,
             "endedAt": rollout.ended_at,

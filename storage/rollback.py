@@ -1,11 +1,12 @@
 """Compensation: take a rollout back. One idempotent piece of work, for whoever finds the need first."""
 
+from sqlalchemy import func, literal, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.deployment import OPEN_STATUSES
 from storage import configs
 from storage.events import emit
-from storage.tables import Rollout, db_now
+from storage.tables import Millis, Rollout, RolloutStep, db_now
 
 
 async def roll_back(
@@ -15,9 +16,12 @@ async def roll_back(
     reason: str,
     automatic: bool,
     triggers: list[dict[str, object]] | None = None,
+    verdict: str | None = None,
+    at: int | None = None,
 ) -> bool:
     """End a rollout whose row the caller holds locked: no share, the old configuration served.
 
+    `verdict` is that of its present step, if that was the cause; `at` the workflow's time (ms) if known.
     Gives whether there was anything to do. The fence moves on, so that a run which still believes in the
     rollout can write nothing more.
     """
@@ -31,7 +35,7 @@ async def roll_back(
     rollout.ended_at = db_now()
     rollout.rollback = {"reason": reason, "automatic": automatic, "triggers": triggers or []}
     await session.flush()
-    await _restore(session, rollout, reason)
+    await _end_step(session, rollout, verdict, at)
     data = {
         "deploymentId": rollout.id,
         "fromVersion": rollout.to_version,
@@ -41,8 +45,20 @@ async def roll_back(
         "triggers": triggers or None,
     }
     emit(session, "rollback.triggered", rollout.scope, data)
+    await _restore(session, rollout, reason)
     emit(session, "rollback.completed", rollout.scope, data)
     return True
+
+
+async def _end_step(session: AsyncSession, rollout: Rollout, verdict: str | None, at: int | None) -> None:
+    """Close the step that was open, by the clock that it was opened by where that is known."""
+    ended_at = func.coalesce(literal(at, Millis), func.greatest(RolloutStep.started_at, db_now()))
+    await session.execute(
+        update(RolloutStep)
+        .where(RolloutStep.deployment_id == rollout.id, RolloutStep.ended_at.is_(None))
+        .values(ended_at=ended_at, verdict=verdict)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def _restore(session: AsyncSession, rollout: Rollout, reason: str) -> None:

@@ -212,8 +212,10 @@ async def begin(session: AsyncSession, deployment_id: str) -> Rollout | None:
     return row
 
 
-async def enter_step(session: AsyncSession, deployment_id: str, *, fence: int, step: int, at: int) -> Rollout:
-    """Serve the share of a step from now on. `at` is the workflow's time.
+async def enter_step(
+    session: AsyncSession, deployment_id: str, *, fence: int, step: int, at: int
+) -> Rollout | None:
+    """Serve the share of a step from now on. `at` is the workflow's time. None while a pause holds.
 
     Idempotent: a step that was entered already is watched on, one that was left since is let be.
 
@@ -223,10 +225,12 @@ async def enter_step(session: AsyncSession, deployment_id: str, *, fence: int, s
         LeaseLapsed: nobody watched it for a while.
     """
     epoch = (await get(session, deployment_id)).epoch
-    await control.require_running(session, epoch)
+    state = await control.require_running(session, epoch)
     row = await lock_own(session, deployment_id, fence)
     await require_watched(session, row)
     if row.step < step:
+        if state.state == "paused":
+            return None
         await _enter(session, row, step, at)
     if row.step == step:
         await renew(session, row)
@@ -322,19 +326,23 @@ async def extend_step(
     )
 
 
-async def complete(session: AsyncSession, deployment_id: str, *, fence: int) -> None:
+async def complete(session: AsyncSession, deployment_id: str, *, fence: int) -> bool:
     """The last verdict was good: the new version is what the scope serves, and known good.
+
+    False, and nothing changed, while a pause holds. Idempotent.
 
     Raises:
         Stopped, RolloutClosed, LeaseLapsed: as for `enter_step`.
     """
     epoch = (await get(session, deployment_id)).epoch
-    await control.require_running(session, epoch)
+    state = await control.require_running(session, epoch)
     row = await lock(session, deployment_id)
     if row.status == "completed":
-        return
+        return True
     row = await lock_own(session, deployment_id, fence)
     await require_watched(session, row)
+    if state.state == "paused":
+        return False
     await _serve_canary(session, row, good=True)
     row.status = "completed"
     row.traffic_percent = 100
@@ -342,6 +350,7 @@ async def complete(session: AsyncSession, deployment_id: str, *, fence: int) -> 
     row.ended_at = db_now()
     await session.flush()
     emit(session, "deployment.completed", row.scope, _event(row, 100.0))
+    return True
 
 
 async def fail(session: AsyncSession, row: Rollout, error: str) -> None:

@@ -12,6 +12,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from workflows import messages as m
+from workflows import visibility
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -33,7 +34,7 @@ async def _call(
         schedule_to_close_timeout=within,
         heartbeat_timeout=HEARTBEAT if limit > HEARTBEAT else None,
         retry_policy=_RETRY,
-        summary=summary,
+        summary=visibility.brief(summary),
     )
     return outcome
 
@@ -41,16 +42,16 @@ async def _call(
 # Rollout
 
 
-async def begin_rollout(arg: m.RolloutInput) -> m.BeginRolloutResult:
+async def begin_rollout(arg: m.BeginRolloutInput) -> m.BeginRolloutResult:
     """Claim the rollout and read its plan."""
     return await _call(
         "begin-rollout", arg, m.BeginRolloutResult, within=timedelta(minutes=10), summary="claim the rollout"
     )
 
 
-async def enter_step(arg: m.EnterStepInput, *, within: timedelta, summary: str) -> None:
-    """Serve a step's share."""
-    await _call("enter-step", arg, m.RolloutRef, within=within, summary=summary)
+async def enter_step(arg: m.EnterStepInput, *, within: timedelta, summary: str) -> m.EnterStepResult:
+    """Serve a step's share, unless a pause holds."""
+    return await _call("enter-step", arg, m.EnterStepResult, within=within, summary=summary)
 
 
 async def check_rollout(arg: m.CheckInput, *, within: timedelta, summary: str) -> m.CheckResult:
@@ -73,9 +74,11 @@ async def end_step(arg: m.EndStepInput, *, within: timedelta) -> None:
     await _call("end-step", arg, m.RolloutRef, within=within, summary=arg.verdict)
 
 
-async def complete_rollout(arg: m.RolloutRef, *, within: timedelta) -> None:
-    """Move the active flag to the new version."""
-    await _call("complete-rollout", arg, m.RolloutRef, within=within, summary="keep the new version")
+async def complete_rollout(arg: m.RolloutRef, *, within: timedelta) -> m.CompleteResult:
+    """Move the active flag to the new version, unless a pause holds."""
+    return await _call(
+        "complete-rollout", arg, m.CompleteResult, within=within, summary="keep the new version"
+    )
 
 
 async def roll_back(arg: m.RollBackInput) -> m.RolloutOutcome:
@@ -86,7 +89,7 @@ async def roll_back(arg: m.RollBackInput) -> m.RolloutOutcome:
         result_type=m.RolloutOutcome,
         start_to_close_timeout=QUICK,
         retry_policy=_FOR_EVER,
-        summary=f"take back: {arg.reason}"[:200],
+        summary=visibility.brief(f"take back: {arg.reason}"),
     )
     return outcome
 
@@ -94,7 +97,7 @@ async def roll_back(arg: m.RollBackInput) -> m.RolloutOutcome:
 # Optimization
 
 
-async def claim_optimization(arg: m.OptimizationInput) -> m.ClaimResult:
+async def claim_optimization(arg: m.OptimizationRef) -> m.ClaimResult:
     """Take the run from queued to running."""
     return await _call(
         "claim-optimization", arg, m.ClaimResult, within=timedelta(minutes=10), summary="claim the run"
@@ -134,7 +137,7 @@ async def open_rollout(arg: m.ServiceInput) -> m.ActResult:
 async def finish_optimization(arg: m.FinishInput) -> None:
     """Record what the run came to."""
     await _call(
-        "finish-optimization", arg, m.OptimizationInput, within=timedelta(hours=1), summary=arg.decision
+        "finish-optimization", arg, m.OptimizationRef, within=timedelta(hours=1), summary=arg.decision
     )
 
 
@@ -143,10 +146,10 @@ async def fail_optimization(arg: m.FailInput) -> None:
     await workflow.execute_activity(
         "fail-optimization",
         arg,
-        result_type=m.OptimizationInput,
+        result_type=m.OptimizationRef,
         start_to_close_timeout=QUICK,
         retry_policy=_FOR_EVER,
-        summary=arg.error[:200],
+        summary=visibility.brief(arg.error),
     )
 
 

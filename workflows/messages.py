@@ -31,7 +31,8 @@ class Act(Message):
 class RolloutFlags(Message):
     """What people and the system asked of a rollout, by signal and update.
 
-    `paused` is the rollout's own pause, `all_paused` the whole system's as of control `revision`.
+    `paused` is the rollout's own pause, `all_paused` the whole system's as of control `revision`. `promoted`
+    is the step that a person ended. `woken` says that something was asked that was not looked at yet.
     """
 
     paused: bool = False
@@ -39,9 +40,10 @@ class RolloutFlags(Message):
     revision: int = 0
     approved_start: bool = False
     approved_full: bool = False
-    promoted: bool = False
+    promoted: int | None = None
     aborted: Act | None = None
     stopped: str | None = None
+    woken: bool = False
 
     @property
     def holding(self) -> bool:
@@ -53,6 +55,7 @@ class RolloutState(Message):
     """All else that a rollout's workflow carries from one run to the next.
 
     `seconds_left` is what remains of the step; while paused, held or awaiting approval it does not run down.
+    `over` says that the step may be left: what comes next is the next share, or the end.
     """
 
     plan: RolloutPlan
@@ -62,6 +65,7 @@ class RolloutState(Message):
     fence: int
     searchable: bool
     step: int = -1
+    over: bool = True
     check_number: int = 0
     seconds_left: float = 0.0
     extensions: int = 0
@@ -110,6 +114,10 @@ class RolloutRef(Message):
     fence: int
 
 
+class BeginRolloutInput(Message):
+    deployment_id: str
+
+
 class BeginRolloutResult(Message):
     """The state to start from; None while a pause holds."""
 
@@ -121,6 +129,18 @@ class EnterStepInput(RolloutRef):
 
     step: int
     at: int
+
+
+class EnterStepResult(Message):
+    """`entered` is False while a pause holds."""
+
+    entered: bool
+
+
+class CompleteResult(Message):
+    """`completed` is False while a pause holds."""
+
+    completed: bool
 
 
 class CheckInput(RolloutRef):
@@ -156,25 +176,67 @@ class ExtendStepInput(RolloutRef):
 
 class EndStepInput(RolloutRef):
     step: int
-    verdict: Literal["healthy", "unhealthy", "inconclusive"]
+    verdict: Literal["healthy", "inconclusive"]
     extensions: int
     at: int
 
 
 class RollBackInput(Message):
-    """A rollout to take back. `step_ended_at` (ms) closes the step in which it happened."""
+    """A rollout to take back.
+
+    `verdict` is that of the step in which it happened, if it was the cause; `at` (the workflow's time, ms) is
+    when that step ended.
+    """
 
     deployment_id: str
     reason: str
     automatic: bool
-    step: int
+    verdict: Literal["unhealthy", "inconclusive"] | None
     at: int
 
 
 # Optimization
 
 
+class OptimizationState(Message):
+    """What an optimization's workflow carries from one run to the next.
+
+    `phase` was entered last, `coming` is next, for the services that are `going_on`. `notes` has the last
+    line about each service, `failures` what went wrong with some.
+    """
+
+    services: list[str]
+    going_on: list[str]
+    dry_run: bool
+    searchable: bool
+    phase: Phase
+    coming: Phase
+    progress: int
+    notes: dict[str, str]
+    failures: dict[str, str]
+
+
+class OptimizationFlags(Message):
+    """What people and the system asked of an optimization, by signal.
+
+    `paused` is the run's own pause. The whole system's is asked of the database before each phase; `revision`
+    is that of the last signal about it, so that an older one is told from a newer.
+    """
+
+    paused: bool = False
+    revision: int = 0
+    stopped: str | None = None
+
+
 class OptimizationInput(Message):
+    """A run to carry out; `carried` where an earlier run of its workflow went on to this one."""
+
+    optimization_id: str
+    carried: OptimizationState | None = None
+    flags: OptimizationFlags | None = None
+
+
+class OptimizationRef(Message):
     optimization_id: str
 
 

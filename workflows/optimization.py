@@ -1,11 +1,13 @@
 """A run of the loop: observe, analyze, decide, act."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Literal
 
 from temporalio import workflow
+from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -14,18 +16,28 @@ from temporalio.exceptions import (
 )
 
 with workflow.unsafe.imports_passed_through():
-    from domain.optimization import Phase
+    from domain.optimization import PHASES, Phase
     from workflows import calls, ids, visibility
     from workflows import messages as m
     from workflows.compensation import run_to_the_end
     from workflows.rollout import RolloutWorkflow
 
-PAUSE_POLL = timedelta(seconds=5)
+# A signal may be lost; so often the database is asked as well.
+PAUSE_POLL = timedelta(seconds=15)
 PROGRESS: dict[Phase, int] = {"observe": 5, "analyze": 30, "decide": 55, "act": 80}
+CALLS: dict[Phase, Callable[[m.ServiceInput], Awaitable[m.ServiceNote]]] = {
+    "observe": calls.observe,
+    "analyze": calls.analyze,
+    "decide": calls.decide,
+}
 
 
 class Halted(Exception):
     """The run is to end now."""
+
+
+class NothingLeft(Exception):
+    """Every service of the run failed."""
 
 
 @workflow.defn(name="Optimization")
@@ -35,21 +47,21 @@ class OptimizationWorkflow:
     @workflow.init
     def __init__(self, arg: m.OptimizationInput) -> None:
         self._id = arg.optimization_id
-        self._status: Literal["queued", "running", "paused", "completed", "failed"] = "queued"
-        self._phase: Phase = "observe"
-        self._progress = 0
-        self._notes: dict[str, str] = {}
-        self._paused = False
-        self._revision = 0
-        self._stopped: str | None = None
-        self._searchable = False
+        self._carried = arg.carried
+        self._flags = arg.flags or m.OptimizationFlags()
+        # A run is continued as new in a pause alone.
+        self._status: Literal["queued", "running", "paused", "completed", "failed"] = (
+            "paused" if arg.carried else "queued"
+        )
+        self._woken = False
+        self._at_work: asyncio.Future[list[m.ServiceNote | BaseException]] | None = None
 
     @workflow.run
     async def run(self, arg: m.OptimizationInput) -> m.OptimizationOutcome:
         """Go through the phases; end the run's row whatever happens."""
         try:
             outcome = await self._optimize()
-            self._status, self._progress = "completed", 100
+            self._status, self._state.progress = "completed", 100
             self._show(outcome.decision)
             return outcome
         except asyncio.CancelledError:
@@ -59,6 +71,9 @@ class OptimizationWorkflow:
             return await self._after_failed_activity(error)
         except Halted as halt:
             return await self._fail(str(halt))
+        except NothingLeft as error:
+            await self._fail(str(error))
+            raise ApplicationError(str(error), type="OptimizationFailed", non_retryable=True) from error
         except Exception as error:
             await self._fail(f"the workflow failed: {error}")
             raise ApplicationError(str(error), type="OptimizationFailed", non_retryable=True) from error
@@ -67,102 +82,127 @@ class OptimizationWorkflow:
         if is_cancelled_exception(error):
             await self._fail("the workflow was cancelled")
             raise error
-        cause = error.cause
-        kind = cause.type if isinstance(cause, ApplicationError) else None
-        message = cause.message if isinstance(cause, ApplicationError) else str(cause or error)
+        kind, message = _cause(error)
         outcome = await self._fail(message)
         if kind in ("OptimizationClosed", "Stopped"):
             return outcome
         raise ApplicationError(message, type="OptimizationFailed", non_retryable=True) from error
 
     async def _optimize(self) -> m.OptimizationOutcome:
-        claim = await self._claim()
-        services, failures = claim.services, dict[str, str]()
+        if self._carried is None:
+            self._carried = await self._claim()
+        state = self._carried
         self._show(None)
-        phases: tuple[tuple[Phase, Callable[[m.ServiceInput], Awaitable[m.ServiceNote]]], ...] = (
-            ("observe", calls.observe),
-            ("analyze", calls.analyze),
-            ("decide", calls.decide),
-        )
-        for phase, call in phases:
+        phases = PHASES[:-1] if state.dry_run else PHASES
+        for phase in phases[phases.index(state.coming) :]:
+            state.coming = phase
             await self._enter(phase)
-            services = await self._for_each(services, call, failures)
-        if failures and len(failures) == len(claim.services):
-            raise ApplicationError("; ".join(failures.values()), type="OptimizationFailed")
-        deployments: list[str] = []
-        await self._enter("act")
-        if not claim.dry_run:
-            deployments = await self._act(services)
-        decision: Literal["optimize", "skip"] = "optimize" if services else "skip"
-        reasoning = "\n".join(f"{service}: {note}" for service, note in sorted(self._notes.items()))
-        finish = m.FinishInput(optimization_id=self._id, decision=decision, reasoning=reasoning)
+            if phase in CALLS:
+                await self._for_each_service(CALLS[phase])
+        deployments = [] if state.dry_run else await self._act()
+        finish = m.FinishInput(
+            optimization_id=self._id,
+            decision="optimize" if state.going_on else "skip",
+            reasoning="\n".join(f"{service}: {note}" for service, note in sorted(state.notes.items())),
+        )
         await calls.finish_optimization(finish)
-        return m.OptimizationOutcome(optimization_id=self._id, decision=decision, deployments=deployments)
+        return m.OptimizationOutcome(
+            optimization_id=self._id, decision=finish.decision, deployments=deployments
+        )
 
-    async def _claim(self) -> m.ClaimResult:
+    async def _claim(self) -> m.OptimizationState:
         while True:
-            claim = await calls.claim_optimization(m.OptimizationInput(optimization_id=self._id))
+            self._woken = False
+            claim = await calls.claim_optimization(m.OptimizationRef(optimization_id=self._id))
             if claim.claimed:
-                self._status, self._searchable = "running", claim.searchable
-                return claim
+                break
             await self._wait_out_pause()
+        self._status = "running"
+        if len(claim.services) == 1:
+            visibility.upsert(claim.searchable, visibility.keyword(visibility.SERVICE, claim.services[0]))
+        return m.OptimizationState(
+            services=claim.services,
+            going_on=claim.services,
+            dry_run=claim.dry_run,
+            searchable=claim.searchable,
+            phase="observe",
+            coming="observe",
+            progress=0,
+            notes={},
+            failures={},
+        )
 
     async def _enter(self, phase: Phase) -> None:
         """Come to a phase; while a pause holds, before it."""
+        state = self._state
         while True:
             self._raise_if_stopped()
-            arg = m.PhaseInput(optimization_id=self._id, phase=phase, progress=PROGRESS[phase])
-            if not self._paused and (await calls.begin_phase(arg)).go:
-                break
+            self._woken = False
+            if self._flags.paused:
+                # Raises where the run was ended without this workflow being told.
+                await calls.claim_optimization(m.OptimizationRef(optimization_id=self._id))
+            else:
+                arg = m.PhaseInput(optimization_id=self._id, phase=phase, progress=PROGRESS[phase])
+                if (await calls.begin_phase(arg)).go:
+                    break
             self._status = "paused"
+            self._show(None)
             await self._wait_out_pause()
-        self._status, self._phase, self._progress = "running", phase, PROGRESS[phase]
-        visibility.upsert(self._searchable, visibility.PHASE.value_set(phase))
+        self._status, state.phase, state.progress = "running", phase, PROGRESS[phase]
+        visibility.upsert(state.searchable, visibility.PHASE.value_set(phase))
         self._show(None)
 
     async def _wait_out_pause(self) -> None:
-        """Until a signal says that the pause is over, or it is time to ask again: a signal may be lost."""
-        revision = self._revision
-        try:
-            await workflow.wait_condition(
-                lambda: self._revision != revision or self._stopped is not None,
-                timeout=PAUSE_POLL,
-                timeout_summary="paused",
+        """Until a signal comes, or it is time to ask again."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await workflow.wait_condition(lambda: self._woken, timeout=PAUSE_POLL, timeout_summary="paused")
+        self._raise_if_stopped()
+        if workflow.info().is_continue_as_new_suggested():
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            workflow.continue_as_new(
+                m.OptimizationInput(optimization_id=self._id, carried=self._carried, flags=self._flags)
             )
-        except TimeoutError:
-            self._paused = False
-        self._raise_if_stopped()
 
-    async def _for_each(
-        self,
-        services: list[str],
-        call: Callable[[m.ServiceInput], Awaitable[m.ServiceNote]],
-        failures: dict[str, str],
-    ) -> list[str]:
-        """Do a phase for all services at once; gives those to go on with. One failing stops no other."""
+    async def _for_each_service(self, call: Callable[[m.ServiceInput], Awaitable[m.ServiceNote]]) -> None:
+        """Do a phase for all services at once. One failing stops no other."""
+        self._raise_if_stopped()
+        services = self._state.going_on
         inputs = [m.ServiceInput(optimization_id=self._id, service=service) for service in services]
-        results = await asyncio.gather(*(call(arg) for arg in inputs), return_exceptions=True)
-        going_on = []
-        for service, result in zip(services, results, strict=True):
-            if isinstance(result, m.ServiceNote):
-                self._notes[service] = result.note
-                if result.proceed:
-                    going_on.append(service)
-            else:
-                self._notes[service] = failures[service] = _failure(result)
-        self._raise_if_stopped()
-        return going_on
-
-    async def _act(self, services: list[str]) -> list[str]:
-        """Open each plan's rollout and start its workflow, which goes on without this one."""
-        deployments = []
-        for service in services:
+        self._at_work = asyncio.gather(*(call(arg) for arg in inputs), return_exceptions=True)
+        try:
+            results = await self._at_work
+        except asyncio.CancelledError:
+            # An emergency stop ends the work by this as well, not only a cancellation of the workflow.
             self._raise_if_stopped()
-            opened = await calls.open_rollout(m.ServiceInput(optimization_id=self._id, service=service))
-            self._notes[service] = f"{self._notes[service]} {opened.note}"
+            raise
+        finally:
+            self._at_work = None
+        self._state.going_on = []
+        for service, result in zip(services, results, strict=True):
+            if isinstance(result, BaseException):
+                self._note_failure(service, result)
+                continue
+            self._state.notes[service] = result.note
+            if result.proceed:
+                self._state.going_on.append(service)
+        self._require_some_left()
+
+    async def _act(self) -> list[str]:
+        """Open each plan's rollout and start its workflow, which goes on without this one."""
+        state, deployments = self._state, []
+        for service in list(state.going_on):
+            self._raise_if_stopped()
+            try:
+                opened = await calls.open_rollout(m.ServiceInput(optimization_id=self._id, service=service))
+            except ActivityError as error:
+                self._note_failure(service, error)
+                state.going_on.remove(service)
+                continue
+            state.notes[service] += f" {opened.note}"
             if opened.deployment_id is not None:
                 await self._start_rollout(opened.deployment_id, opened.summary)
                 deployments.append(opened.deployment_id)
+        self._require_some_left()
         return deployments
 
     async def _start_rollout(self, deployment_id: str, summary: str) -> None:
@@ -171,12 +211,28 @@ class OptimizationWorkflow:
                 RolloutWorkflow.run,
                 m.RolloutInput(deployment_id=deployment_id),
                 id=ids.rollout(deployment_id),
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
                 cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
-                static_summary=summary,
+                static_summary=visibility.brief(summary),
             )
         except WorkflowAlreadyStartedError:
             workflow.logger.info("rollout was dispatched already", extra={"deployment_id": deployment_id})
+
+    def _note_failure(self, service: str, error: BaseException) -> None:
+        """Keep what a failed activity says; anything that is not about the service alone is raised again."""
+        if not isinstance(error, ActivityError) or is_cancelled_exception(error):
+            raise error
+        kind, message = _cause(error)
+        if kind in ("OptimizationClosed", "Stopped"):
+            raise error
+        note = f"{error.activity_type} failed: {message}"
+        self._state.notes[service] = self._state.failures[service] = note
+
+    def _require_some_left(self) -> None:
+        failures = self._state.failures
+        if failures and len(failures) == len(self._state.services):
+            raise NothingLeft("; ".join(failures.values()))
 
     async def _fail(self, error: str) -> m.OptimizationOutcome:
         arg = m.FailInput(optimization_id=self._id, error=error)
@@ -185,56 +241,79 @@ class OptimizationWorkflow:
         self._show(error)
         return m.OptimizationOutcome(optimization_id=self._id, decision="skip", deployments=[])
 
+    @property
+    def _state(self) -> m.OptimizationState:
+        if self._carried is None:
+            raise ApplicationError("the run has not begun yet", type="NotBegun", non_retryable=True)
+        return self._carried
+
     def _raise_if_stopped(self) -> None:
-        if self._stopped is not None:
-            raise Halted(self._stopped)
+        if self._flags.stopped is not None:
+            raise Halted(self._flags.stopped)
 
     def _show(self, outcome: str | None) -> None:
-        lines = [f"- **{service}**: {note}" for service, note in sorted(self._notes.items())]
+        state = self._carried
+        if state is None:
+            return
+        lines = [f"- **{service}**: {note}" for service, note in sorted(state.notes.items())]
         ended = f"\n\nOutcome: **{outcome}**" if outcome else ""
         workflow.set_current_details(
-            f"Phase **{self._phase}**, {self._progress} %, {self._status}\n\n" + "\n".join(lines) + ended
+            f"Phase **{state.phase}**, {state.progress} %, {self._status}\n\n" + "\n".join(lines) + ended
         )
         if outcome:
-            visibility.upsert(self._searchable, visibility.OUTCOME.value_set(self._status))
+            visibility.upsert(state.searchable, visibility.OUTCOME.value_set(self._status))
+
+    # What people and the system may do
 
     @workflow.signal(description="Hold before the next phase.")
     def pause(self, control: m.ControlSignal | None = None) -> None:
-        """Hold; a signal older than what is known is ignored."""
-        self._hear(control, paused=True)
+        """The run's own pause; with a control signal, the whole system's."""
+        if control is None:
+            self._flags.paused = True
+        else:
+            self._hear(control)
 
     @workflow.signal(description="Go on.")
     def resume(self, control: m.ControlSignal | None = None) -> None:
-        """Go on; a signal older than what is known is ignored."""
-        self._hear(control, paused=False)
+        """End the run's own pause; with a control signal, the whole system's."""
+        if control is None:
+            self._flags.paused = False
+            self._woken = True
+        elif self._hear(control):
+            self._woken = True
 
     @workflow.signal(description="End the run now.")
     def emergency_stop(self, control: m.ControlSignal | None = None) -> None:
-        """End the run."""
-        reason = f": {control.reason}" if control and control.reason else ""
-        self._stopped = f"emergency stop{reason}"
-
-    def _hear(self, control: m.ControlSignal | None, *, paused: bool) -> None:
-        if control is not None and control.revision <= self._revision:
+        """End the run; a signal that is older than what is known is ignored."""
+        if control is not None and not self._hear(control):
             return
-        self._paused = paused
-        self._revision = control.revision if control else self._revision + 1
+        reason = f": {control.reason}" if control and control.reason else ""
+        self._flags.stopped = f"emergency stop{reason}"
+        self._woken = True
+        if self._at_work is not None:
+            self._at_work.cancel()
+
+    def _hear(self, control: m.ControlSignal) -> bool:
+        """Whether a signal about the whole system is news. The database says what holds; it only hurries."""
+        if control.revision <= self._flags.revision:
+            return False
+        self._flags.revision = control.revision
+        return True
 
     @workflow.query(description="Where the run is.")
     def status(self) -> m.OptimizationProgress:
         """Status, progress and phase."""
+        state = self._carried
         return m.OptimizationProgress(
             optimization_id=self._id,
             status=self._status,
-            progress=self._progress,
-            current_phase=self._phase,
+            progress=state.progress if state else 0,
+            current_phase=state.phase if state else "observe",
         )
 
 
-def _failure(error: BaseException) -> str:
-    """What a failed activity says; anything else, a cancellation above all, is raised again."""
-    if not isinstance(error, ActivityError) or is_cancelled_exception(error):
-        raise error
-    if isinstance(error.cause, ApplicationError) and error.cause.type in ("Stopped", "OptimizationClosed"):
-        raise error
-    return f"{error.activity_type} failed: {error.cause or error}"
+def _cause(error: ActivityError) -> tuple[str | None, str]:
+    """The type and message of what an activity failed of."""
+    if isinstance(error.cause, ApplicationError):
+        return error.cause.type, error.cause.message
+    return None, str(error.cause or error)

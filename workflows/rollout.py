@@ -10,22 +10,26 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from domain.deployment import DeploymentStatus
-    from workflows import calls, visibility
+    from workflows import calls, rollout_view, visibility
     from workflows import messages as m
     from workflows.compensation import run_to_the_end
 
 CHECKS_PER_RUN = 40
-PAUSE_POLL = timedelta(seconds=5)
+# A signal may be lost; so often the database is asked as well.
+PAUSE_POLL = timedelta(seconds=15)
 APPROVAL_POLL = timedelta(minutes=10)
 
 
 class TakeBack(Exception):
-    """The rollout is to be rolled back."""
+    """The rollout is to be rolled back; `verdict` is that of the present step, where it is the cause."""
 
-    def __init__(self, reason: str, *, automatic: bool) -> None:
+    def __init__(
+        self, reason: str, *, automatic: bool, verdict: Literal["unhealthy", "inconclusive"] | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.automatic = automatic
+        self.verdict = verdict
 
 
 @workflow.defn(name="Rollout")
@@ -37,8 +41,8 @@ class RolloutWorkflow:
         self._id = arg.deployment_id
         self._carried = arg.carried
         self._flags = arg.flags or m.RolloutFlags()
-        self._woken = False
         self._checks_this_run = 0
+        self._ending = False
         self._ended: m.RolloutOutcome | None = None
 
     # The run
@@ -50,18 +54,18 @@ class RolloutWorkflow:
             await self._roll_out()
             return self._end("completed", self._state.reason or "healthy in every step")
         except TakeBack as harm:
-            return await self._compensate(harm.reason, automatic=harm.automatic)
+            return await self._compensate(harm)
         except asyncio.CancelledError:
-            await self._compensate("the workflow was cancelled", automatic=False)
+            await self._compensate(TakeBack("the workflow was cancelled", automatic=False))
             raise
         except ActivityError as error:
             # A cancellation that meets a running activity comes out of it in this shape.
             if is_cancelled_exception(error):
-                await self._compensate("the workflow was cancelled", automatic=False)
+                await self._compensate(TakeBack("the workflow was cancelled", automatic=False))
                 raise
             return await self._after_failed_activity(error)
         except Exception as error:
-            await self._compensate(f"the workflow failed: {error}", automatic=True)
+            await self._compensate(TakeBack(f"the workflow failed: {error}", automatic=True))
             raise ApplicationError(str(error), type="RolloutFailed", non_retryable=True) from error
 
     async def _after_failed_activity(self, error: ActivityError) -> m.RolloutOutcome:
@@ -70,42 +74,42 @@ class RolloutWorkflow:
         message = cause.message if isinstance(cause, ApplicationError) else str(cause or error)
         if kind in ("RolloutClosed", "Stopped"):
             # Another hand has ended it; the compensation, which changes nothing then, tells how.
-            return await self._compensate(message, automatic=False)
+            return await self._compensate(TakeBack(message, automatic=False))
         if kind == "LeaseLapsed":
-            return await self._compensate(message, automatic=True)
-        outcome = await self._compensate(f"{error.activity_type} failed: {message}", automatic=True)
-        raise ApplicationError(outcome.reason, type="RolloutFailed", non_retryable=True) from error
+            return await self._compensate(TakeBack(message, automatic=True))
+        reason = f"{error.activity_type} failed: {message}"
+        await self._compensate(TakeBack(reason, automatic=True))
+        raise ApplicationError(reason, type="RolloutFailed", non_retryable=True) from error
 
     async def _roll_out(self) -> None:
         if self._carried is None:
             await self._begin()
         state = self._state
         self._show()
-        if state.plan.approval == "before-start" and state.step < 0:
+        if state.plan.approval == "before-start" and not self._flags.approved_start:
             await self._await_start()
-        while True:
-            if state.seconds_left <= 0 and state.waiting == "none":
-                await self._enter(state.step + 1)
-            await self._watch_step()
-            if state.step == len(state.plan.steps) - 1:
-                break
-            state.seconds_left = 0
-            await self._continue_as_new()
-        await calls.complete_rollout(self._ref(), within=self._lease)
+        while not self._ending:
+            if not state.over:
+                await self._watch_step()
+                state.over = True
+                if not self._in_last_step:
+                    await self._continue_as_new()
+            while self._flags.holding or not await self._advance():
+                await self._wait_out_pause()
 
     async def _begin(self) -> None:
         while True:
-            begun = await calls.begin_rollout(m.RolloutInput(deployment_id=self._id))
+            begun = await calls.begin_rollout(m.BeginRolloutInput(deployment_id=self._id))
             if begun.state is not None:
                 break
             await self._sleep(PAUSE_POLL, "paused before the start")
-            self._raise_if_taken_back()
+            await self._continue_if_long()
         self._carried = begun.state
         state = self._state
         visibility.upsert(
             state.searchable,
-            visibility.SERVICE.value_set(state.scope),
-            visibility.VERSION.value_set(state.to_version),
+            visibility.keyword(visibility.SERVICE, state.scope),
+            visibility.keyword(visibility.VERSION, state.to_version),
             visibility.DEPLOYMENT.value_set(self._id),
             visibility.STRATEGY.value_set(state.plan.strategy),
             visibility.OUTCOME.value_set("running"),
@@ -118,22 +122,46 @@ class RolloutWorkflow:
         self._show()
         while not self._flags.approved_start:
             await self._sleep(APPROVAL_POLL, "approval before the start")
-            self._raise_if_taken_back()
-            # Raises where the rollout was ended meanwhile without this workflow being told.
-            await calls.begin_rollout(m.RolloutInput(deployment_id=self._id))
+            await self._require_row_open()
+            await self._continue_if_long()
         state.waiting = "none"
 
-    async def _enter(self, step: int) -> None:
+    async def _advance(self) -> bool:
+        """Serve the next step's share, or after the last keep the version; False where a pause forbids it."""
+        self._raise_if_taken_back()
+        if not self._in_last_step:
+            return await self._enter(self._state.step + 1)
+        # Meanwhile there is nothing left to promote or to abort.
+        self._ending = True
+        self._ending = (await calls.complete_rollout(self._ref(), within=self._lease)).completed
+        return self._ending
+
+    async def _enter(self, step: int) -> bool:
         state = self._state
         percent = state.plan.steps[step].percent
         arg = m.EnterStepInput(deployment_id=self._id, fence=state.fence, step=step, at=visibility.millis())
-        await calls.enter_step(arg, within=self._lease, summary=f"serve {percent:g} %")
-        state.step, state.extensions = step, 0
-        self._flags.promoted = False
+        if not (await calls.enter_step(arg, within=self._lease, summary=f"serve {percent:g} %")).entered:
+            return False
+        state.step, state.over, state.extensions, state.waiting = step, False, 0, "none"
         state.seconds_left = state.plan.step_seconds
         state.shown = "running"
         visibility.upsert(state.searchable, visibility.STEP_PERCENT.value_set(round(percent)))
         self._show()
+        return True
+
+    async def _wait_out_pause(self) -> None:
+        """One turn of waiting for a pause to end before the next share; what is served is looked at."""
+        state = self._state
+        if state.shown != "paused":
+            await self._show_status("paused", None)
+        if state.step >= 0:
+            await self._wait_for_next_check(counting=False)
+            self._raise_on_harm(await self._check(at_end=False))
+        else:
+            await self._sleep(PAUSE_POLL, "paused before the first step")
+            await self._require_row_open()
+            self._flags.all_paused = False  # As far as is known here; `_advance` asks the database.
+        await self._continue_if_long()
 
     # A step
 
@@ -146,13 +174,11 @@ class RolloutWorkflow:
             await self._wait_for_next_check(counting)
             at_end = counting and state.seconds_left <= 0
             result = await self._check(at_end)
-            if result.verdict == "unhealthy":
-                await self._close_step("unhealthy")
-                raise TakeBack(result.reason, automatic=True)
+            self._raise_on_harm(result)
+            self._raise_if_taken_back()
             if await self._may_leave(result, at_end):
                 return
-            if self._checks_this_run >= CHECKS_PER_RUN or workflow.info().is_continue_as_new_suggested():
-                await self._continue_as_new()
+            await self._continue_if_long()
 
     async def _wait_for_next_check(self, counting: bool) -> None:
         """Sleep to the next look; a person's act ends the sleep. Time runs down only while `counting`."""
@@ -166,7 +192,6 @@ class RolloutWorkflow:
             timedelta(seconds=seconds),
             f"step {state.step + 1}/{len(state.plan.steps)} ({percent:g} %): {state.seconds_left:g} s left",
         )
-        self._raise_if_taken_back()
         if counting:
             # Rounding must not leave a sliver of a second for another look.
             left = state.seconds_left - (workflow.now() - began).total_seconds()
@@ -198,12 +223,10 @@ class RolloutWorkflow:
     async def _may_leave(self, result: m.CheckResult, at_end: bool) -> bool:
         """Whether the step is over, after a look that found no harm."""
         state = self._state
-        if self._flags.promoted:
-            await self._close_step("healthy" if result.verdict == "healthy" else "inconclusive")
-            state.waiting = "none"
+        if state.waiting == "full" and (self._flags.approved_full or self._flags.promoted == state.step):
             return True
-        if state.waiting == "full" and self._flags.approved_full:
-            state.waiting = "none"
+        if self._flags.promoted == state.step:
+            await self._close_step("healthy" if result.verdict == "healthy" else "inconclusive")
             return True
         if not at_end or self._flags.holding:
             return False
@@ -211,7 +234,7 @@ class RolloutWorkflow:
             return await self._inconclusive(result.reason)
         await self._close_step("healthy")
         wants_person = state.plan.approval == "before-full" or result.needs_approval
-        if state.step == state.plan.last_partial_step and wants_person and not self._flags.approved_full:
+        if state.step == state.plan.last_partial_step and wants_person:
             state.waiting = "full"
             await self._show_status("awaiting_approval", "a person's word is wanted before full exposure")
             return False
@@ -228,18 +251,17 @@ class RolloutWorkflow:
             )
             await calls.extend_step(arg, within=self._lease)
             return False
+        if state.plan.on_inconclusive == "rollback":
+            why = f"inconclusive after {state.extensions} extensions: {reason}"
+            raise TakeBack(why, automatic=True, verdict="inconclusive")
         await self._close_step("inconclusive")
-        match state.plan.on_inconclusive:
-            case "rollback":
-                raise TakeBack(f"inconclusive after {state.extensions} extensions: {reason}", automatic=True)
-            case "promote":
-                return True
-            case "hold":
-                state.waiting = "hold"
-                await self._show_status("held", reason)
-                return False
+        if state.plan.on_inconclusive == "promote":
+            return True
+        state.waiting = "hold"
+        await self._show_status("held", reason)
+        return False
 
-    async def _close_step(self, verdict: Literal["healthy", "unhealthy", "inconclusive"]) -> None:
+    async def _close_step(self, verdict: Literal["healthy", "inconclusive"]) -> None:
         state = self._state
         arg = m.EndStepInput(
             deployment_id=self._id,
@@ -253,11 +275,10 @@ class RolloutWorkflow:
 
     async def _follow_pause(self) -> None:
         """Show what holds the rollout, if it is not what is shown."""
-        state = self._state
-        if state.waiting != "none":
+        if self._state.waiting != "none":
             return
         status: DeploymentStatus = "paused" if self._flags.holding else "running"
-        if status != state.shown:
+        if status != self._state.shown:
             await self._show_status(status, None)
 
     async def _show_status(self, status: DeploymentStatus, reason: str | None) -> None:
@@ -269,10 +290,14 @@ class RolloutWorkflow:
 
     # Its end
 
-    async def _compensate(self, reason: str, *, automatic: bool) -> m.RolloutOutcome:
-        step = self._carried.step if self._carried else -1
+    async def _compensate(self, why: TakeBack) -> m.RolloutOutcome:
+        self._ending = True
         arg = m.RollBackInput(
-            deployment_id=self._id, reason=reason, automatic=automatic, step=step, at=visibility.millis()
+            deployment_id=self._id,
+            reason=why.reason,
+            automatic=why.automatic,
+            verdict=why.verdict,
+            at=visibility.millis(),
         )
         outcome = await run_to_the_end(lambda: calls.roll_back(arg))
         return self._end(outcome.status, outcome.reason)
@@ -286,12 +311,6 @@ class RolloutWorkflow:
             self._show()
         return self._ended
 
-    async def _continue_as_new(self) -> None:
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        workflow.continue_as_new(
-            m.RolloutInput(deployment_id=self._id, carried=self._state, flags=self._flags)
-        )
-
     # Small things
 
     @property
@@ -301,11 +320,22 @@ class RolloutWorkflow:
         return self._carried
 
     @property
+    def _in_last_step(self) -> bool:
+        return self._state.step == len(self._state.plan.steps) - 1
+
+    @property
     def _lease(self) -> timedelta:
         return timedelta(seconds=self._state.plan.lease_seconds)
 
     def _ref(self) -> m.RolloutRef:
         return m.RolloutRef(deployment_id=self._id, fence=self._state.fence)
+
+    def _show(self) -> None:
+        workflow.set_current_details(rollout_view.details(self._state))
+
+    def _raise_on_harm(self, result: m.CheckResult) -> None:
+        if result.verdict == "unhealthy":
+            raise TakeBack(result.reason, automatic=True, verdict="unhealthy")
 
     def _raise_if_taken_back(self) -> None:
         flags = self._flags
@@ -315,22 +345,27 @@ class RolloutWorkflow:
             why = f": {flags.aborted.reason}" if flags.aborted.reason else ""
             raise TakeBack(f"aborted by {flags.aborted.by}{why}", automatic=False)
 
+    async def _require_row_open(self) -> None:
+        """Raises where the rollout was ended without this workflow being told."""
+        await calls.begin_rollout(m.BeginRolloutInput(deployment_id=self._id))
+
     async def _sleep(self, length: timedelta, summary: str) -> None:
         """Wait until `length` has passed on the workflow's clock, or a person does or did something."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await workflow.wait_condition(lambda: self._woken, timeout=length, timeout_summary=summary)
-        self._woken = False
+            await workflow.wait_condition(lambda: self._flags.woken, timeout=length, timeout_summary=summary)
+        self._flags.woken = False
+        self._raise_if_taken_back()
 
-    def _show(self) -> None:
-        """Keep the live details of the Temporal UI at what is known now."""
-        state = self._state
-        percent = state.plan.steps[state.step].percent if state.step >= 0 else 0
-        workflow.set_current_details(
-            f"**{state.scope}**: {state.from_version} → **{state.to_version}** ({state.plan.strategy})\n\n"
-            f"Step {state.step + 1} of {len(state.plan.steps)}, {percent:g} % of the traffic, "
-            f"**{state.shown.replace('_', ' ')}**, {state.seconds_left:g} s left, "
-            f"{state.extensions} extensions, {state.check_number} looks.\n\n"
-            f"Last verdict: **{state.verdict}**. {state.reason}\n\n{state.table}"
+    async def _continue_if_long(self) -> None:
+        """Go on in a new run where this one's history has grown."""
+        if self._checks_this_run >= CHECKS_PER_RUN or workflow.info().is_continue_as_new_suggested():
+            await self._continue_as_new()
+
+    async def _continue_as_new(self) -> None:
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        self._raise_if_taken_back()
+        workflow.continue_as_new(
+            m.RolloutInput(deployment_id=self._id, carried=self._carried, flags=self._flags)
         )
 
     # What people and the system may do
@@ -350,7 +385,7 @@ class RolloutWorkflow:
             self._flags.paused = paused
         elif control.revision > self._flags.revision:
             self._flags.all_paused, self._flags.revision = paused, control.revision
-        self._woken = True
+        self._flags.woken = True
 
     @workflow.signal(description="Take the rollout back at once.")
     def emergency_stop(self, control: m.ControlSignal | None = None) -> None:
@@ -361,7 +396,7 @@ class RolloutWorkflow:
             self._flags.revision = control.revision
         reason = f": {control.reason}" if control and control.reason else ""
         self._flags.stopped = f"emergency stop{reason}"
-        self._woken = True
+        self._flags.woken = True
 
     @workflow.update(description="Give the approval that the rollout waits for.")
     def approve(self, act: m.Act | None = None) -> m.RolloutStatus:
@@ -370,33 +405,35 @@ class RolloutWorkflow:
             self._flags.approved_start = True
         else:
             self._flags.approved_full = True
-        self._woken = True
+        self._flags.woken = True
         return self.status()
 
     @approve.validator
     def _can_approve(self, act: m.Act | None = None) -> None:
         self._require_open()
-        if self._state.waiting not in ("start", "full"):
+        if self._carried is None or self._carried.waiting not in ("start", "full"):
             raise ApplicationError("the rollout waits for no approval", type="Conflict")
 
     @workflow.update(description="End the present step now, as if its verdict were good.")
     def promote(self, act: m.Act | None = None) -> m.RolloutStatus:
         """Move on to the next step, or from the last to completion."""
-        self._flags.promoted = True
-        self._woken = True
+        self._flags.promoted = self._state.step
+        self._flags.woken = True
         return self.status()
 
     @promote.validator
     def _can_promote(self, act: m.Act | None = None) -> None:
         self._require_open()
-        if self._state.step < 0:
-            raise ApplicationError("the rollout has not started; approve it first", type="Conflict")
+        if self._carried is None or self._carried.step < 0:
+            raise ApplicationError("the rollout has not started yet", type="Conflict")
+        if self._flags.holding:
+            raise ApplicationError("the rollout is paused; resume it first", type="Conflict")
 
     @workflow.update(description="Take the rollout back.")
     def abort(self, act: m.Act | None = None) -> m.RolloutStatus:
         """Roll back to the version that was served before."""
         self._flags.aborted = act or m.Act()
-        self._woken = True
+        self._flags.woken = True
         return self.status()
 
     @abort.validator
@@ -404,38 +441,10 @@ class RolloutWorkflow:
         self._require_open()
 
     def _require_open(self) -> None:
-        if self._carried is None:
-            raise ApplicationError("the rollout has not begun yet", type="Conflict")
-        if self._ended is not None or self._flags.stopped or self._flags.aborted:
-            raise ApplicationError("the rollout has ended", type="Conflict")
+        if self._ending or self._flags.stopped or self._flags.aborted:
+            raise ApplicationError("the rollout has ended, or is about to", type="Conflict")
 
     @workflow.query(description="Where the rollout is.")
     def status(self) -> m.RolloutStatus:
         """The present step, share, time left and last verdict."""
-        state = self._carried
-        if state is None:
-            return m.RolloutStatus(
-                deployment_id=self._id,
-                status="pending",
-                step=-1,
-                steps=0,
-                traffic_percent=0,
-                seconds_left=0,
-                extensions=0,
-                checks=0,
-                last_verdict="continue",
-                last_reason="",
-            )
-        served = state.plan.steps[state.step].traffic_percent if state.step >= 0 else 0.0
-        return m.RolloutStatus(
-            deployment_id=self._id,
-            status=state.shown,
-            step=state.step,
-            steps=len(state.plan.steps),
-            traffic_percent=served if self._ended is None else 0.0,
-            seconds_left=state.seconds_left,
-            extensions=state.extensions,
-            checks=state.check_number,
-            last_verdict=state.verdict,
-            last_reason=state.reason,
-        )
+        return rollout_view.status(self._id, self._carried, ended=self._ended is not None)

@@ -9,7 +9,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.errors import ServiceUnavailable
-from workflows import ids
+from workflows import ids, visibility
 from workflows import messages as m
 from workflows.optimization import OptimizationWorkflow
 from workflows.rollout import RolloutWorkflow
@@ -38,7 +38,7 @@ async def start_optimization(client: Client, optimization_id: str, *, summary: s
             task_queue=ids.TASK_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            static_summary=summary,
+            static_summary=visibility.brief(summary),
             rpc_timeout=RPC_TIMEOUT,
         )
     except WorkflowAlreadyStartedError:
@@ -62,7 +62,7 @@ async def start_rollout(client: Client, deployment_id: str, *, summary: str) -> 
             task_queue=ids.TASK_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            static_summary=summary,
+            static_summary=visibility.brief(summary),
             rpc_timeout=RPC_TIMEOUT,
         )
     except WorkflowAlreadyStartedError:

@@ -17,6 +17,26 @@ KEYWORDS = (SERVICE, VERSION, DEPLOYMENT, PHASE, STRATEGY, OUTCOME)
 INTEGERS = (STEP_PERCENT,)
 
 
+# Temporal refuses a summary of more than 400 bytes, its encoding and quotes counted.
+_SUMMARY_BYTES = 300
+_KEYWORD_LIMIT = 255
+# JSON needs two characters for each of these.
+_PLAIN = str.maketrans({'"': "'", "\\": "/"})
+
+
+def brief(text: str) -> str:
+    """A text as a summary may be: on one line, and cut where Temporal would refuse it for its length."""
+    plain = "".join(c if c.isprintable() else " " for c in text.translate(_PLAIN)).encode()
+    if len(plain) <= _SUMMARY_BYTES:
+        return plain.decode()
+    return plain[: _SUMMARY_BYTES - 3].decode(errors="ignore") + "…"
+
+
+def keyword(key: SearchAttributeKey[str], value: str) -> SearchAttributeUpdate[str]:
+    """A keyword attribute's value, as long as visibility stores keep them."""
+    return key.value_set(value[:_KEYWORD_LIMIT])
+
+
 def upsert(searchable: bool, *updates: SearchAttributeUpdate[Any]) -> None:
     """Set search attributes, where the server knows them: an unknown one would stall the workflow."""
     if searchable:
