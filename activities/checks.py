@@ -58,6 +58,9 @@ async def _look(session: AsyncSession, row: Rollout, arg: m.CheckInput) -> Rollo
     gate = GateState.model_validate(row.gate_state) if row.gate_state else GateState()
     covered = await observations.coverage(session, row.scope)
     seen = await observations.arms(session, covered, control_arm, canary_arm, since=since, until=until)
+    if plan.strategy == "immediate":
+        # Nothing runs beside it; late reports of the version before are no control.
+        seen = {service: (Samples(), canary) for service, (_, canary) in seen.items()}
     for bucket in _buckets(seen, until, row.traffic_percent):
         gate = observe(gate, bucket, settings)
     judgement = judge(

@@ -52,6 +52,8 @@ def plan_rollout(policy: RolloutPolicy, strategy: Strategy, requests_per_second:
         if first > shares[0]:
             shares = [first, *(share for share in shares if share > first)]
     full = 100.0 if strategy == "immediate" else 100.0 - policy.holdback_percent
+    # Where the first step is full exposure, what was to be asked before that is asked before the start.
+    early = policy.approval == "before-full" and len(shares) == 1
     return RolloutPlan(
         strategy=strategy,
         steps=[PlannedStep(percent=share, traffic_percent=min(share, full)) for share in shares],
@@ -59,7 +61,7 @@ def plan_rollout(policy: RolloutPolicy, strategy: Strategy, requests_per_second:
         check_seconds=policy.check_seconds,
         max_extensions=policy.max_extensions,
         on_inconclusive=policy.on_inconclusive,
-        approval=policy.approval,
+        approval="before-start" if early else policy.approval,
     )
 
 
