@@ -1,5 +1,7 @@
 """What every answer of the API keeps to."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -27,3 +29,24 @@ def done(answer: httpx.Response, status: int = 200) -> dict[str, Any]:
     assert answer.headers["x-request-id"]
     body: dict[str, Any] = answer.json()
     return body
+
+
+async def eventually(
+    client: httpx.AsyncClient,
+    path: str,
+    condition: Callable[[dict[str, Any]], bool],
+    *,
+    params: dict[str, Any] | None = None,
+    seconds: float = 60,
+) -> dict[str, Any]:
+    """The first answer to a GET, asked again and again, that meets a condition."""
+    body: dict[str, Any] = {}
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                body = done(await client.get(path, params=params))
+                if condition(body):
+                    return body
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"{path} stayed {body}") from None

@@ -50,12 +50,13 @@ def served(stack: EmbeddedStack, database: Database, temporal: Client) -> Served
             await asyncio.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30
-        ) as client:
-            yield client
-        server.should_exit = True
-        await task
+        address = f"http://127.0.0.1:{port}"
+        try:
+            async with httpx.AsyncClient(base_url=address, headers=headers, timeout=30) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            await task
 
     return serve
 
