@@ -72,7 +72,7 @@ def headline(progress: Progress, *, verdicts: bool = True) -> str:
     deployment = progress.deployment
     if deployment is not None:
         change = f"{deployment['fromVersion']} -> {deployment['toVersion']}"
-        parts.append(f"{change} {deployment['status']} at {deployment['trafficPercent']:g} %")
+        parts.append(f"{change} {deployment['status']} at {deployment['trafficPercent']:.3g} %")
         parts.append(" ".join(_verdicts(deployment)) if verdicts else "")
     return " · ".join(part for part in parts if part)
 
@@ -143,7 +143,7 @@ def _table(names: tuple[str, ...], figures: tuple[str, ...]) -> Table:
 def _add_step(table: Table, step: Step) -> None:
     verdict = step.get("verdict", "running")
     extended = f" +{step['extensions']}" if step["extensions"] else ""
-    cells = (f"{step['percent']:g} %{extended}", Text(verdict, style=_COLOURS.get(verdict, "")))
+    cells = (f"{step['percent']:.3g} %{extended}", Text(verdict, style=_COLOURS.get(verdict, "")))
     for guardrail in step["guardrails"]:
         table.add_row(*cells, *_readings(guardrail))
         cells = ("", Text(""))
@@ -170,6 +170,8 @@ def _traffic_table(report: ReplayReport) -> Table:
     table = _table(
         ("served", "version", "model"), ("requests", "USD/request", "ms avg", "ms p95", "errors", "quality")
     )
+    table.caption = "Only control and canary ran side by side; before and after are other requests."
+    table.caption_justify = "left"
     for name in ("before", "control", "canary", "after"):
         totals: Totals | None = getattr(report, name)
         if totals is not None:
@@ -203,7 +205,7 @@ def _verdicts(deployment: Deployment | None) -> tuple[str, ...]:
     if deployment is None:
         return ()
     return tuple(
-        f"{step['percent']:g} %: {step.get('verdict', 'running')}"
+        f"{step['percent']:.3g} %: {step.get('verdict', 'running')}"
         for step in deployment["steps"]
         if "startedAt" in step
     )

@@ -30,10 +30,11 @@ class ReplayModel:
 class ReplayOptions:
     """Everything that `llm-optimizer replay` takes.
 
-    `models`: the first is the incumbent. `policy`: a ServicePolicy as JSON, before compression. `warmup` and
-    `aftermath` are requests sent before the optimization is triggered and after the rollout has ended.
-    `time_limit` is in real seconds, by default what the policy's steps may take and more. `notes` are said
-    in the report beside what is modelled.
+    `models`: the first is the incumbent. `policy`: a ServicePolicy as JSON, before compression. Before the
+    optimization is triggered `warmup` requests are sent, for `warmup_seconds` at least, in which the server
+    learns the rate; `aftermath` is sent after the rollout has ended. `time_limit` is by default what the
+    policy's steps may take and more. Both times are real seconds. `notes` are said in the report beside what
+    is modelled.
     """
 
     arrivals: Path
@@ -46,6 +47,7 @@ class ReplayOptions:
     speed: float = DEFAULT_SPEED
     seed: int = 1
     warmup: int = 600
+    warmup_seconds: float = 20.0
     aftermath: int = 600
     time_limit: float | None = None
     temporal_ui: str | None = None

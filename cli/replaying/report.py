@@ -43,7 +43,7 @@ class ReplayReport:
 
     `status` is the rollout's, `skipped` where there was nothing to roll out, `not_deployed` where the plan
     waits for a person. `ended` is False where the time limit came first. `saving` is None where a cost is
-    not known or nothing was compared.
+    not known or the change was not kept.
     """
 
     service: str
@@ -122,7 +122,7 @@ def build_report(
         after=tally.phase("after"),
         control=tally.arm("control"),
         canary=tally.arm("canary"),
-        saving=_saving(tally, traffic.rate),
+        saving=_saving(tally, traffic.rate) if deployment and deployment["status"] == "completed" else None,
         requests=tally.sent,
         passes=traffic.passes,
         modelled=_modelled(options, traffic),

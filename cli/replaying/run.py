@@ -58,7 +58,11 @@ def _time_limit(options: ReplayOptions, rollout: RolloutPolicy, rate: float) -> 
     """Seconds in which a replay should end, twice what its longest course takes and some for the server."""
     longest_step = rollout.step_seconds * (1 + rollout.max_extensions)
     rollouts = longest_step * len(rollout.steps) + rollout.step_seconds
-    return 120 + 2 * (rollouts + (options.warmup + options.aftermath) / (rate * options.speed))
+    return (
+        120
+        + options.warmup_seconds
+        + 2 * (rollouts + (options.warmup + options.aftermath) / (rate * options.speed))
+    )
 
 
 @contextmanager
@@ -104,7 +108,11 @@ class _Replay:
         if watching is not None:
             self._progress.stage = f"waiting until the change to {self._options.models[0].name} is watched"
             self._until(lambda: self._client.get_deployment(watching)["status"] in _OVER)
-        self._send(self._options.warmup, f"warming up on {self._options.models[0].name}")
+        self._send(
+            self._options.warmup,
+            f"warming up on {self._options.models[0].name}",
+            seconds=self._options.warmup_seconds,
+        )
 
     def optimize(self) -> OptimizationStatus:
         """Triggers the optimization, and gives it once it is over or the time is up."""
@@ -137,10 +145,11 @@ class _Replay:
         self._driver.phase = "after"
         self._send(self._options.aftermath, "measuring what holds now")
 
-    def _send(self, requests: int, stage: str) -> None:
+    def _send(self, requests: int, stage: str, *, seconds: float = 0.0) -> None:
         self._progress.stage = stage
         enough = self._driver.tally.sent + requests
-        if not self._until(lambda: self._driver.tally.sent >= enough):
+        earliest = time.monotonic() + seconds
+        if not self._until(lambda: self._driver.tally.sent >= enough and time.monotonic() >= earliest):
             raise ReplayError(f"the time limit of {self._time_limit:.0f} s came while {stage}")
 
     def _poll_optimization(self, run_id: str) -> OptimizationStatus:

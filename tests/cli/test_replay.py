@@ -122,13 +122,16 @@ def report_of(tmp_path: Path, deployment: Deployment | None = DEPLOYMENT) -> Rep
     return build_report(options, traffic, tally, OPTIMIZATION, deployment, ended=True)
 
 
+COMPLETED: Deployment = {**DEPLOYMENT, "status": "completed"}
+
+
 def test_the_report_as_json(tmp_path: Path) -> None:
-    report = json.loads(json.dumps(report_of(tmp_path).to_json()))
+    report = json.loads(json.dumps(report_of(tmp_path, COMPLETED).to_json()))
     assert report["decision"] == "optimize"
     assert (report["fromVersion"], report["toVersion"], report["status"]) == (
         "replay@1",
         "replay@2",
-        "rolled_back",
+        "completed",
     )
     assert report["steps"] == DEPLOYMENT["steps"]
     assert (report["before"]["cost"], report["after"]) == (0.02, None)
@@ -169,7 +172,6 @@ def test_the_report_for_people(tmp_path: Path) -> None:
         "optimize: small costs less",
         "rolled_back, replay@1 -> replay@2: quality.avg fell below 75",
         "served 1 of 3 requests",
-        "75.0% of the cost",
         "5 % +1",
         "unhealthy",
         "-25 .. -19.5",
@@ -178,6 +180,14 @@ def test_the_report_for_people(tmp_path: Path) -> None:
     ):
         assert part in text, part
     assert "25 %  " not in text
+
+
+def test_a_saving_is_only_what_was_kept(tmp_path: Path) -> None:
+    assert report_of(tmp_path).saving is None
+    console = Console(width=160, record=True, file=(tmp_path / "out").open("w"))
+    with console.file:
+        print_report(report_of(tmp_path, COMPLETED), console)
+    assert "75.0% of the cost" in console.export_text()
 
 
 def test_a_line_of_progress() -> None:
