@@ -121,7 +121,7 @@ class OptimizationActivities:
         run = await optimizations.get(session, arg.optimization_id)
         part = await optimizations.part(session, arg.optimization_id, arg.service)
         plan = OptimizationPlan.model_validate(part.plan)
-        rate = await observations.request_rate(session, arg.service)
+        rate = await observations.request_rate(session, arg.service, step_seconds=policy.rollout.step_seconds)
         rollout = await rollouts.open_rollout(
             session,
             rollouts.NewRollout(

@@ -1,5 +1,6 @@
 """The steps of a rollout, laid out once when it is opened."""
 
+import math
 from typing import Literal
 
 from domain.base import Message
@@ -68,7 +69,8 @@ def plan_rollout(policy: RolloutPolicy, strategy: Strategy, requests_per_second:
 def first_share(wanted: float, requests_per_second: float, step_seconds: float) -> float:
     """The least first share, in percent, at which a step gives the canary the requests that it needs."""
     needed = 100 * MIN_CANARY_REQUESTS / (step_seconds * requests_per_second)
-    return max(wanted, min(needed, MAX_FIRST_SHARE))
+    # Units are assigned to hundredths of a percent.
+    return max(wanted, min(math.ceil(100 * needed) / 100, MAX_FIRST_SHARE))
 
 
 def _shares(policy: RolloutPolicy, strategy: Strategy) -> list[float]:

@@ -15,6 +15,8 @@ from storage.tables import ScopeState
 LATEST = 20_000
 """How many of a configuration's latest reports a decision rests on, at most."""
 
+RATE_WINDOW_SECONDS = 900
+
 FAILED = "(m.status_code >= 400 OR m.error_type IS NOT NULL)"
 
 
@@ -164,17 +166,19 @@ async def arms(
     return dict(sorted(found.items()))
 
 
-async def request_rate(session: AsyncSession, scope: str, *, seconds: int = 900) -> float | None:
-    """Requests per second that a scope had of late; None where it had none."""
+async def request_rate(session: AsyncSession, scope: str, *, step_seconds: float) -> float | None:
+    """Requests per second that a scope had of late; None where it had none.
+
+    A few reports in a burst say nothing of the rate: they are spread over half a minute, or a shorter step.
+    """
     covered = await coverage(session, scope)
     query = text(f"""
         SELECT count(*) AS n, extract(epoch FROM clock_timestamp() - min(m.received_at)) AS seconds
         FROM metrics m
         WHERE m.received_at >= clock_timestamp() - make_interval(secs => :window) AND {covered.where()}
     """)
-    row = (await session.execute(query, covered.parameters | {"window": seconds})).one()
-    # A few reports in a burst say nothing of the rate: spread them over half a minute at least.
-    return row.n / max(float(row.seconds), 30.0) if row.n else None
+    row = (await session.execute(query, covered.parameters | {"window": RATE_WINDOW_SECONDS})).one()
+    return row.n / max(float(row.seconds), min(30.0, step_seconds)) if row.n else None
 
 
 @dataclass(frozen=True, slots=True)

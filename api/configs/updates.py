@@ -84,7 +84,9 @@ async def _change(
         reason=request.reason,
         by=principal.name,
         may_mend=principal.may("admin"),
-        requests_per_second=await observations.request_rate(session, str(scope)),
+        requests_per_second=await observations.request_rate(
+            session, str(scope), step_seconds=policy.rollout.step_seconds
+        ),
         expected_version=await _expected(session, scope, if_match),
     )
 
