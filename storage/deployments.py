@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.deployment import (
@@ -42,7 +43,7 @@ async def describe(session: AsyncSession, rollouts: Sequence[Rollout]) -> list[D
     last_looks = (
         select(RolloutCheck)
         .where(RolloutCheck.deployment_id.in_(ids))
-        .distinct(RolloutCheck.deployment_id, RolloutCheck.step)
+        .ext(distinct_on(RolloutCheck.deployment_id, RolloutCheck.step))
         .order_by(RolloutCheck.deployment_id, RolloutCheck.step, RolloutCheck.number.desc())
     )
     looks = {(row.deployment_id, row.step): row for row in (await session.execute(last_looks)).scalars()}

@@ -84,7 +84,7 @@ async def _already_open(session: AsyncSession, services: list[str]) -> Conflict:
             OptimizedService.open, OptimizedService.service.in_(services)
         )
     )
-    held = dict(holders.tuples().all())
+    held = dict(holders.all())
     named = ", ".join(f"{service} by {run}" for service, run in sorted(held.items()))
     return Conflict(f"being optimized already: {named or ', '.join(services)}", details={"held": held})
 
