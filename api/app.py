@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 from fastapi import APIRouter, FastAPI
 from pydantic.alias_generators import to_camel
 from redis.asyncio import Redis
+from starlette.types import Receive, Scope, Send
 
 from api.admin import endpoints as admin
 from api.auth import Authenticator
@@ -59,6 +60,18 @@ class State(TypedDict):
     server: Server
 
 
+class Application(FastAPI):
+    """FastAPI behind the shortcut of configuration reads."""
+
+    def __init__(self, shortcut: ConfigShortcut, **options: Any) -> None:
+        super().__init__(**options)
+        self._shortcut = shortcut
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not await self._shortcut.answers(scope, send):
+            await super().__call__(scope, receive, send)
+
+
 def create_app(
     database: Database,
     connect_temporal: Connect,
@@ -94,7 +107,9 @@ def create_app(
         step_seconds=step_seconds,
     )
     instruments.watch(intake)
-    app = FastAPI(
+    shortcut = ConfigShortcut(server.configs, server.authenticator, instruments)
+    app = Application(
+        shortcut,
         title="LLM Auto-Optimizer",
         version=version,
         lifespan=lambda _: _running(server, redis),
@@ -109,9 +124,6 @@ def create_app(
     app.include_router(system.probes)
     add_exception_handlers(app)
     app.add_middleware(RequestContext, instruments=instruments, max_body_bytes=max_body_bytes)
-    app.add_middleware(
-        ConfigShortcut, reader=server.configs, authenticator=server.authenticator, instruments=instruments
-    )
     return app
 
 

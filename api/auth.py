@@ -6,12 +6,14 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from domain.errors import DatabaseError, Forbidden, Unauthorized
+from domain.errors import Forbidden, Unauthorized
 from storage.keys import KeyScope, Principal, digest_of
-from storage.snapshot import LiveSnapshot
+from storage.snapshot import LiveSnapshot, Snapshot
 
 ENVIRONMENT = Principal("environment", "admin", frozenset({"admin"}))
 """Whoever holds the key in the server's environment."""
+
+REMEMBERED = 10_000
 
 _bearer = HTTPBearer(auto_error=False, description="An API key.")
 
@@ -22,6 +24,8 @@ class Authenticator:
     def __init__(self, snapshot: LiveSnapshot, admin_key: str | None) -> None:
         self._snapshot = snapshot
         self._admin_digest = digest_of(admin_key) if admin_key else None
+        self._seen: Snapshot | None = None
+        self._remembered: dict[bytes, Principal] = {}
 
     def principal(self, key: str) -> Principal | None:
         """The key's holder; None where it is unknown, revoked or expired.
@@ -38,14 +42,24 @@ class Authenticator:
         return found
 
     def from_header(self, header: bytes) -> Principal | None:
-        """The holder of the key in an `Authorization` header, None where that settles nothing."""
+        """The holder of the key in an `Authorization` header, None where that settles nothing.
+
+        Holders are remembered by header until the snapshot, and with it perhaps a key, changes.
+        """
+        if not self._snapshot.loaded:
+            return None
+        current = self._snapshot.current
+        if current is not self._seen or len(self._remembered) > REMEMBERED:
+            self._remembered, self._seen = {}, current
+        found = self._remembered.get(header)
+        if found is not None:
+            expires = found.expires_at
+            return found if expires is None or expires > self._snapshot.now_ms() else None
         kind, _, key = header.decode("latin-1").partition(" ")
-        if kind.lower() != "bearer" or not key:
-            return None
-        try:
-            return self.principal(key.strip())
-        except DatabaseError:
-            return None
+        found = self.principal(key.strip()) if kind.lower() == "bearer" and key else None
+        if found is not None:
+            self._remembered[header] = found
+        return found
 
 
 class Requires:

@@ -1,10 +1,10 @@
 """What goes for every request: its id, a limit on its body, an answer whatever happens, its measurement."""
 
+import itertools
 import logging
 import re
 import secrets
 import time
-from collections.abc import Iterable
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,20 +16,17 @@ from domain.errors import InternalError, InvalidRequest, OptimizerError
 API_PREFIX = "/api/v1"
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}\Z")
 
+_PROCESS = secrets.token_hex(8)
+_numbers = itertools.count(1)
+
 log = logging.getLogger(__name__)
 
 
-def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+def request_id_from(given: bytes) -> str:
     """The caller's `X-Request-Id` where it is fit to be repeated, else a fresh one."""
-    for name, value in headers:
-        if name == b"x-request-id" and _ACCEPTABLE_ID.match(value):
-            return value.decode()
-    return fresh_request_id()
-
-
-def fresh_request_id() -> str:
-    """An id for a request that brought none."""
-    return f"req_{secrets.token_hex(12)}"
+    if given and _ACCEPTABLE_ID.match(given):
+        return given.decode()
+    return f"req_{_PROCESS}{next(_numbers):08x}"
 
 
 class RequestContext:
@@ -44,7 +41,8 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = request_id_of(scope["headers"])
+        headers = dict(scope["headers"])
+        request_id = request_id_from(headers.get(b"x-request-id", b""))
         scope.setdefault("state", {})["request_id"] = request_id
         began, status = time.perf_counter(), 0
 
@@ -56,7 +54,7 @@ class RequestContext:
             await send(message)
 
         try:
-            refused = self._refuse(scope)
+            refused = self._refuse(scope, headers.get(b"content-length", b"0"))
             if refused is not None:
                 await error_response(refused, request_id)(scope, receive, send_with_id)
             else:
@@ -70,10 +68,9 @@ class RequestContext:
         finally:
             self._measure(scope, status, time.perf_counter() - began)
 
-    def _refuse(self, scope: Scope) -> OptimizerError | None:
+    def _refuse(self, scope: Scope, length: bytes) -> OptimizerError | None:
         if b"%00" in scope["query_string"] or "\0" in scope["path"]:
             return InvalidRequest("NUL characters are not allowed in an address")
-        length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body_bytes:
             return PayloadTooLarge(f"the body is larger than {self._max_body_bytes} bytes")
         return None

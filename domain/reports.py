@@ -24,7 +24,8 @@ MAX_TOKENS = 1_000_000_000
 MAX_COST_USD = 1_000_000
 
 Millis = Annotated[int, msgspec.Meta(ge=EARLIEST_MS)]
-ServiceName = Annotated[str, msgspec.Meta(pattern=SERVICE_PATTERN.removesuffix("$") + r"\Z")]
+# In Python, unlike in a JSON schema, `$` alone would let a last newline through.
+ServiceName = Annotated[str, msgspec.Meta(pattern=SERVICE_PATTERN + r"(?!\n)")]
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 VersionName = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]

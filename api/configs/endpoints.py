@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from api.auth import Reader, Writer
 from api.body import StrictRoute
 from api.configs import updates
-from api.configs.reader import Rendered, matches, target_of
+from api.configs.reader import MAX_UNIT, Rendered, matches, target_of
 from api.configs.schemas import (
     ConfigResponse,
     ConfigUpdateRequest,
@@ -28,7 +28,8 @@ router = APIRouter(prefix="/config", tags=["config"], route_class=StrictRoute)
 
 IfNoneMatch = Annotated[str | None, Header(description="The ETag of the answer that the caller has.")]
 Unit = Annotated[
-    str | None, Query(max_length=1024, description="Who is served; the same unit keeps its configuration.")
+    str | None,
+    Query(max_length=MAX_UNIT, description="Who is served; the same unit keeps its configuration."),
 ]
 _READ: dict[int | str, dict[str, Any]] = {304: {"description": "The caller has the present answer."}}
 

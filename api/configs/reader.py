@@ -3,20 +3,22 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
 
 from api.context import API_PREFIX
-from domain.errors import InvalidRequest, NotFound
+from domain.errors import InvalidRequest, NotFound, OptimizerError
 from domain.scope import GLOBAL, Scope, scope_of
 from domain.serving import Canary, Resolution, Served, overrides, takes_canary
 from storage.snapshot import LiveSnapshot, Snapshot
 
 PREFIX = f"{API_PREFIX}/config/"
 CACHED_SCOPES = 10_000
+CACHED_ADDRESSES = 20_000
+MAX_UNIT = 1024
+MAX_QUERY = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class ConfigReader:
         self._snapshot = snapshot
         self._seen: Snapshot | None = None
         self._answers: dict[tuple[Scope, bool], _Answers] = {}
+        self._by_address: dict[tuple[str, bytes], tuple[_Answers, str | None]] = {}
 
     def read(self, target: ReadTarget) -> Rendered:
         """The answer.
@@ -63,9 +66,33 @@ class ConfigReader:
             NotFound: the scope serves nothing, and there is nothing to inherit.
             DatabaseError: nothing was read yet.
         """
+        return self._choose(self._answers_to(target), target.unit)
+
+    def read_address(self, path: str, query: bytes) -> Rendered | None:
+        """The answer to a plain read by its address, None where that takes a closer look."""
+        try:
+            self._keep_up()
+            known = self._by_address.get((path, query))
+            if known is None:
+                target = parse_target(path, query)
+                if target is None:
+                    return None
+                known = (self._answers_to(target), target.unit)
+                if len(self._by_address) >= CACHED_ADDRESSES:
+                    self._by_address.clear()
+                self._by_address[path, query] = known
+        except OptimizerError:
+            return None
+        return self._choose(*known)
+
+    def _keep_up(self) -> Snapshot:
         current = self._snapshot.current
         if current is not self._seen:
-            self._answers, self._seen = {}, current
+            self._answers, self._by_address, self._seen = {}, {}, current
+        return current
+
+    def _answers_to(self, target: ReadTarget) -> _Answers:
+        current = self._keep_up()
         key = (target.scope, target.as_service)
         answers = self._answers.get(key)
         if answers is None:
@@ -73,16 +100,20 @@ class ConfigReader:
             if len(self._answers) >= CACHED_SCOPES:
                 self._answers.clear()
             self._answers[key] = answers
+        return answers
+
+    def _choose(self, answers: _Answers, unit: str | None) -> Rendered:
         canary = answers.canary
         if canary is None or self._snapshot.now_ms() >= canary.watched_until:
             return answers.alone
-        chosen = answers.to_canary if takes_canary(canary, target.unit) else answers.to_control
+        chosen = answers.to_canary if takes_canary(canary, unit) else answers.to_control
         return chosen or answers.alone
 
 
-@lru_cache(maxsize=20_000)
 def parse_target(path: str, query: bytes) -> ReadTarget | None:
     """What a path and query ask, None where that takes a closer look."""
+    if len(query) > MAX_QUERY:
+        return None
     service = path.removeprefix(f"{PREFIX}service/")
     as_service = service != path
     if not as_service and path != f"{PREFIX}current":
@@ -92,7 +123,10 @@ def parse_target(path: str, query: bytes) -> ReadTarget | None:
         given = dict(pairs)
         if len(given) < len(pairs) or not given.keys() <= ({"unit", "endpoint"} if as_service else {"unit"}):
             return None
-        return target_of(service if as_service else None, given.get("endpoint"), given.get("unit"))
+        unit = given.get("unit")
+        if unit is not None and len(unit) > MAX_UNIT:
+            return None
+        return target_of(service if as_service else None, given.get("endpoint"), unit)
     except (ValueError, InvalidRequest):
         return None
 
@@ -169,14 +203,14 @@ def _rendered(
     body = msgspec.json.encode(answer)
     digest = hashlib.sha256(body).hexdigest()[:_DIGEST]
     etag = f'"{quote(served.version, safe="@:/.")};{digest}"'
-    shared = ((b"etag", etag.encode()), (b"cache-control", b"private, no-cache"))
+    tag = (b"etag", etag.encode())
     return Rendered(
         body,
         etag,
         headers=(
-            *shared,
+            tag,
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
         ),
-        unchanged_headers=shared,
+        unchanged_headers=(tag,),
     )

@@ -1,56 +1,45 @@
 """Configuration reads answered ahead of the framework, which costs more than the answer."""
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope, Send
 
 from api.auth import Authenticator
-from api.configs.reader import PREFIX, ConfigReader, Rendered, matches, parse_target
-from api.context import request_id_of
+from api.configs.reader import PREFIX, ConfigReader, Rendered, matches
+from api.context import request_id_from
 from api.instruments import Instruments
-from domain.errors import OptimizerError
 
 
 class ConfigShortcut:
-    """ASGI middleware that answers a plain read by a known key; anything else goes on to the routes."""
+    """Answers a plain read by a known key; anything else is left to the routes."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        reader: ConfigReader,
-        authenticator: Authenticator,
-        instruments: Instruments,
-    ) -> None:
-        self._app = app
+    def __init__(self, reader: ConfigReader, authenticator: Authenticator, instruments: Instruments) -> None:
         self._reader = reader
         self._authenticator = authenticator
         self._found = instruments.config_reads.labels("200")
         self._unchanged = instruments.config_reads.labels("304")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX) and scope["method"] == "GET":
-            key, known = b"", ""
-            for name, value in scope["headers"]:
-                if name == b"authorization":
-                    key = value
-                elif name == b"if-none-match":
-                    known = value.decode("latin-1")
-            rendered = self._read(scope, key)
-            if rendered is not None:
-                await self._send(rendered, known, request_id_of(scope["headers"]), send)
-                return
-        await self._app(scope, receive, send)
+    async def answers(self, scope: Scope, send: Send) -> bool:
+        """Answer a request, if it is one for this."""
+        if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(PREFIX):
+            return False
+        key, known, request_id = b"", "", b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                key = value
+            elif name == b"if-none-match":
+                known = value.decode("latin-1")
+            elif name == b"x-request-id":
+                request_id = value
+        rendered = self._read(scope, key)
+        if rendered is None:
+            return False
+        await self._send(rendered, known, request_id_from(request_id), send)
+        return True
 
     def _read(self, scope: Scope, key: bytes) -> Rendered | None:
-        target = parse_target(scope["path"], scope["query_string"])
-        if target is None:
-            return None
         principal = self._authenticator.from_header(key)
         if principal is None or not principal.may("read"):
             return None
-        try:
-            return self._reader.read(target)
-        except OptimizerError:
-            return None
+        return self._reader.read_address(scope["path"], scope["query_string"])
 
     async def _send(self, rendered: Rendered, known: str, request_id: str, send: Send) -> None:
         unchanged = bool(known) and matches(known, rendered.etag)

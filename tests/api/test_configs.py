@@ -205,3 +205,20 @@ async def test_an_update_under_one_key_is_made_once(client: httpx.AsyncClient) -
     assert done(await update(client, headers=headers)) == first
     refused(await update(client, reason="another", headers=headers), 409, "CONFLICT")
     assert done(await client.get("/api/v1/config/versions"))["total"] == 1
+
+
+async def test_parameters_are_kept_as_they_were_given(client: httpx.AsyncClient) -> None:
+    full = CONFIG | {
+        "modelVersion": "2024-11-20",
+        "topK": 0,
+        "stopSequences": ["\n\n", ""],
+        "parameters": {
+            "seed": None,
+            "logitBias": {"50256": -100},
+            "nested": [1, 2.5, {"a": "日本"}],
+            "on": False,
+        },
+    }
+    done(await update(client, config=full))
+    assert done(await client.get(CURRENT))["config"] == full
+    assert done(await client.get("/api/v1/config/versions/global%401"))["config"] == full

@@ -9,6 +9,7 @@ import pytest_asyncio
 from temporalio.client import Client
 
 from domain.assignment import assigned_to_canary
+from infra.embedded import EmbeddedStack
 from storage.database import Database
 from tests.api.answers import done, eventually, refused
 from tests.api.conftest import CONFIG, Served
@@ -162,3 +163,42 @@ async def test_what_is_not_there(client: httpx.AsyncClient) -> None:
     refused(await client.get(DEPLOYMENTS, params={"open": "perhaps"}), 400, "INVALID_REQUEST")
     for body in ({"reason": ""}, {"reason": 1}, {"why": "x"}, []):
         refused(await client.post(f"{DEPLOYMENTS}/dep_none/abort", json=body), 400, "INVALID_REQUEST")
+
+
+async def share(client: httpx.AsyncClient, database: Database, watched: str) -> None:
+    """A rollout whose share is watched until a time of the database's clock, by nobody."""
+    await policy(client)
+    done(await update(client))
+    done(await client.post("/api/v1/admin/pause"))
+    done(await update(client, config=CHANGED))
+    connection = await database.connect()
+    await connection.execute(
+        f"UPDATE rollouts SET status = 'running', traffic_percent = 100, watched_until = {watched}"
+    )
+    await connection.close()
+
+
+async def test_a_canary_that_nobody_watches_is_not_served(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await share(client, database, "now() + interval '1 hour'")
+    seen = await eventually(client, CHAT, lambda body: "rollout" in body)
+    assert seen["version"] == "chat@2"
+    connection = await database.connect()
+    await connection.execute("UPDATE rollouts SET watched_until = now() - interval '1 second'")
+    await connection.close()
+    seen = await eventually(client, CHAT, lambda body: "rollout" not in body)
+    assert seen["version"] == "chat@1"
+
+
+async def test_a_watch_lapses_by_the_replica_s_own_clock_without_postgresql(
+    client: httpx.AsyncClient, database: Database, stack: EmbeddedStack
+) -> None:
+    await share(client, database, "now() + interval '8 seconds'")
+    await eventually(client, CHAT, lambda body: body["version"] == "chat@2")
+    await stack.postgres.kill()
+    try:
+        seen = await eventually(client, CHAT, lambda body: body["version"] == "chat@1")
+        assert "rollout" not in seen
+    finally:
+        await stack.postgres.start()

@@ -34,6 +34,7 @@ MakeKey = Callable[..., Awaitable[str]]
         ("GET", "/api/v1/services?page=1", 400, "INVALID_REQUEST"),
         ("GET", "/api/v1/services/a%00b", 400, "INVALID_REQUEST"),
         ("GET", "/api/v1/services/a%20b", 400, "INVALID_REQUEST"),
+        ("GET", "/api/v1/services/a%0A", 400, "INVALID_REQUEST"),
         ("GET", "/api/v1/config/current?unit=a%00b", 400, "INVALID_REQUEST"),
         ("GET", "/api/v1/config/current?unti=a", 400, "INVALID_REQUEST"),
         ("GET", "/api/v1/config/current", 404, "NOT_FOUND"),
