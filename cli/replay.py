@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from llm_auto_optimizer import ConflictError, OptimizerError
+from llm_auto_optimizer import ConflictError, ForbiddenError, NoAnswerError, OptimizerError, UnauthorizedError
 
 from cli.replaying import ReplayError, ReplayOptions, ReplayReport, run_replay
 from cli.replaying.display import print_report, progress_view, report_console
 from cli.replaying.options import DEFAULT_SPEED, parse_models, with_latency
 from cli.replaying.setup import read_policy
+
+_REMEDIES = {
+    ConflictError: "End the other rollout first: POST /api/v1/deployments/{id}/abort.",
+    UnauthorizedError: "Set OPTIMIZER_API_KEY to a key with the scope admin.",
+    ForbiddenError: "Set OPTIMIZER_API_KEY to a key with the scope admin.",
+    NoAnswerError: "Start a server there with `llm-optimizer dev`, or name another with --endpoint.",
+}
 
 
 def replay(
@@ -45,19 +52,23 @@ def replay(
 ) -> None:
     """Drive a server with recorded traffic, and report what the optimizer decided and saved.
 
-    The key comes from OPTIMIZER_API_KEY and needs the scope admin, since the service's policy is set.
+    The key comes from OPTIMIZER_API_KEY and needs the scope admin, since the
+    service's policy is set.
 
-    ARRIVALS says when requests came: a CSV file with the columns TIMESTAMP (ISO 8601), ContextTokens
-    (tokens of the prompt) and GeneratedTokens (tokens of the answer). When it ends before the rollout
-    does, it starts again.
+    ARRIVALS says when requests came: a CSV file with the columns TIMESTAMP
+    (ISO 8601), ContextTokens (tokens of the prompt) and GeneratedTokens
+    (tokens of the answer). When it ends before the rollout does, it starts
+    again.
 
-    OUTCOMES says how each model answers: a CSV file, a question per row, with the column promptTokens, and
-    for each model's NAME the columns <NAME>Tokens (tokens of its answer, at least 1) and <NAME>Correct (1: a
-    quality of 100; 0: of 0). Each arrival is given a question; the tokens of its answer are scaled by
-    the model's tokens over the incumbent's. Latency, which no file has, is modelled: time to first token,
-    plus tokens over decoding speed.
+    OUTCOMES says how each model answers: a CSV file, a question per row, with
+    the column promptTokens, and for each model's NAME the columns <NAME>Tokens
+    (tokens of its answer, at least 1) and <NAME>Correct (1: a quality of 100;
+    0: of 0). Each arrival is given a question; the tokens of its answer are
+    scaled by the model's tokens over the incumbent's. Latency, which no file
+    has, is modelled: time to first token, plus tokens over decoding speed.
 
-    Exit code 0: the replay ran to its end, whatever the decision. 1: it did not, and says why.
+    Exit code 0: the replay ran to its end, whatever the decision. 1: it did
+    not, and says why.
     """
     try:
         options = ReplayOptions(
@@ -75,6 +86,9 @@ def replay(
             report = run_replay(options, view)
     except (ReplayError, OptimizerError, ValueError) as error:
         _fail(error)
+    except KeyboardInterrupt:
+        typer.echo("replay: interrupted; what it started on the server goes on without it", err=True)
+        raise typer.Exit(130) from None
     show(report, as_json=as_json)
     if not report.ended:
         raise typer.Exit(1)
@@ -91,6 +105,7 @@ def show(report: ReplayReport, *, as_json: bool) -> None:
 
 def _fail(error: Exception) -> NoReturn:
     typer.echo(f"replay: {error}", err=True)
-    if isinstance(error, ConflictError):
-        typer.echo("End the other rollout first: POST /api/v1/deployments/{id}/abort.", err=True)
+    for kind, remedy in _REMEDIES.items():
+        if isinstance(error, kind):
+            typer.echo(remedy, err=True)
     raise typer.Exit(1)

@@ -91,7 +91,7 @@ def set_incumbent(client: OptimizerClient, options: ReplayOptions, longest_answe
             deployment_strategy="immediate",
         )
     except ConstraintViolationError as error:
-        raise ReplayError(f"the policy forbids the incumbent: {error.message}; {error.details}") from error
+        raise ReplayError(f"the policy forbids the incumbent: {error.message}") from error
     return answer.get("deploymentId")
 
 
