@@ -89,7 +89,7 @@ class Service(Base):
 
     __tablename__ = "services"
     name: Mapped[str] = mapped_column(primary_key=True)
-    policy: Mapped[Json]
+    policy: Mapped[Json] = mapped_column(server_default="{}")
     created_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
     updated_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
 
