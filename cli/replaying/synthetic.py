@@ -33,13 +33,13 @@ _VERBOSITY = {"large": 1.0, "small": 0.85}
 def synthetic_options(folder: Path, *, seed: int = 1, **given: Any) -> ReplayOptions:
     """Writes the traffic into `folder`, and gives a replay of it, with `given` among its options.
 
-    The policy asks for lower cost, within a floor of 70 for quality, which the small model keeps.
+    The policy asks for lower cost, within a floor of 65 for quality, which the small model keeps.
     """
     arrivals, outcomes = folder / "arrivals.csv", folder / "outcomes.csv"
     write_arrivals(arrivals, seed=seed)
     write_outcomes(outcomes, seed=seed)
     options: dict[str, Any] = {
-        "policy": {"constraints": [{"type": "hard", "metric": "quality.avg", "min": 70}]},
+        "policy": {"constraints": [{"type": "hard", "metric": "quality.avg", "min": 65}]},
         "notes": ("The traffic is synthetic: it is made up, and says nothing of these models.",),
         **given,
     }
