@@ -1,0 +1,49 @@
+"""A long rollout goes on in one run after another, so that no history grows without bound."""
+
+from temporalio.api.enums.v1 import EventType
+
+from tests.workflows.lab import Lab, policy
+from workflows.rollout import CHECKS_PER_RUN
+
+
+async def test_a_hold_of_more_than_two_hundred_looks_is_carried_from_run_to_run(lab: Lab) -> None:
+    await lab.first_config()
+    given = policy(
+        rollout={"steps": [50, 100], "stepSeconds": 60, "checkSeconds": 30, "maxExtensions": 0},
+    )
+    deployment_id = await lab.open(given)
+    handle = await lab.start(deployment_id)
+    lab.at_look[210] = lambda: handle.execute_update("abort")
+    outcome = await handle.result()
+
+    assert outcome.status == "rolled_back"
+    looks = await lab.looks(deployment_id)
+    assert [look.number for look in looks] == list(range(1, 211))
+    gaps = [after.at - before.at for before, after in zip(looks, looks[1:], strict=False)]
+    assert min(gaps) >= 30_000, "the hold is looked at every 30 seconds, and no more often"
+
+    runs = await lab.runs(handle)
+    per_run = [
+        sum(
+            event.activity_task_scheduled_event_attributes.activity_type.name == "check-rollout"
+            for event in run
+            if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+        )
+        for run in runs
+    ]
+    assert per_run == [CHECKS_PER_RUN] * 5 + [10]
+    assert {run[-1].event_type for run in runs[:-1]} == {
+        EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
+    }
+    assert max(len(run) for run in runs) < 1_000
+    assert (await lab.event_types()).count("deployment.held") == 1
+
+
+async def test_each_step_begins_a_run_of_its_own_and_keeps_what_the_last_one_knew(lab: Lab) -> None:
+    await lab.first_config()
+    deployment_id = await lab.open(policy(rollout={"steps": [20, 60, 100], "checkSeconds": 100}))
+    await lab.traffic(deployment_id, requests=2_000)
+    handle = await lab.start(deployment_id)
+    assert (await handle.result()).status == "completed"
+    assert len(await lab.runs(handle)) == 3
+    assert [look.number for look in await lab.looks(deployment_id)] == list(range(1, 10))
