@@ -65,7 +65,9 @@ class RolloutWorkflow:
                 raise
             return await self._after_failed_activity(error)
         except Exception as error:
-            await self._compensate(TakeBack(f"the workflow failed: {error}", automatic=True))
+            # Whatever else is broken, the workflow must end, for the reconciler to see that it did.
+            with contextlib.suppress(Exception):
+                await self._compensate(TakeBack(f"the workflow failed: {error}", automatic=True))
             raise ApplicationError(str(error), type="RolloutFailed", non_retryable=True) from error
 
     async def _after_failed_activity(self, error: ActivityError) -> m.RolloutOutcome:
@@ -214,6 +216,8 @@ class RolloutWorkflow:
             within=self._lease,
             summary=f"{state.plan.steps[state.step].percent:g} %: look {state.check_number}",
         )
+        # What was asked for until now is seen to next, without another look.
+        self._flags.woken = False
         state.verdict, state.reason, state.table = result.verdict, result.reason, result.table
         if result.revision >= self._flags.revision:
             self._flags.all_paused, self._flags.revision = result.all_paused, result.revision
