@@ -7,7 +7,6 @@ from fastapi.responses import JSONResponse
 
 from api.auth import Reader, Writer
 from api.body import StrictRoute
-from api.configs import updates
 from api.configs.reader import MAX_UNIT, Rendered, matches, target_of
 from api.configs.schemas import (
     ConfigResponse,
@@ -17,6 +16,7 @@ from api.configs.schemas import (
     ConfigVersionResponse,
     ServiceConfigResponse,
 )
+from api.configs.updates import Update
 from api.idempotency import IdempotencyKey, claim_of, json_answer
 from api.paging import PageQuery
 from api.server import ServerDep
@@ -75,7 +75,7 @@ async def update_config(
 ) -> JSONResponse:
     """Change a scope's configuration, by a rollout unless it is its first."""
     claim = await claim_of(request, principal, idempotency_key)
-    return json_answer(await updates.update(server, principal, body, if_match=if_match, claim=claim))
+    return json_answer(await Update(server, principal, body, if_match, claim).carry_out())
 
 
 @router.get("/versions", response_model_exclude_none=True)

@@ -1,6 +1,7 @@
 """A configuration changed by hand: validated, versioned, deployed."""
 
 import asyncio
+from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -11,7 +12,7 @@ from api.rollouts import start_rollout
 from api.server import Server
 from domain.errors import ConstraintViolation, InvalidRequest, PreconditionFailed
 from domain.plan import ValidationResult
-from domain.policy import ServicePolicy, Strategy
+from domain.policy import ServicePolicy
 from domain.scope import Scope, scope_of
 from storage import changes, configs, idempotency, observations, services
 from storage.events import alert
@@ -22,73 +23,80 @@ IMMEDIATE_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
 
 
-async def update(
-    server: Server,
-    principal: Principal,
-    request: ConfigUpdateRequest,
-    *,
-    if_match: str | None,
-    claim: Claim | None,
-) -> Answer:
-    """Carry out an update, or with `validateOnly` say what would come of it.
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One request for a change, and who asks for it."""
 
-    Raises:
-        ConstraintViolation: the configuration is refused, and an alert raised.
-        Conflict, PreconditionFailed, Stopped: as `changes.change_config`.
-        ServiceUnavailable: Temporal cannot start the rollout; nothing was changed.
-    """
-    scope = scope_of(request.service, request.endpoint)
-    async with server.database.transaction() as session:
-        earlier = await idempotency.earlier_answer(session, claim) if claim else None
-        if earlier is not None:
-            return earlier
-        policy = await services.policy_of(session, scope.service, step_seconds=server.step_seconds)
-        result = await validate(session, scope, request.config, policy)
-        if request.validate_only:
-            return _answer(ConfigUpdateResponse(success=result.is_valid, validation_result=result))
-        if not result.is_valid:
-            alert(session, str(scope), "medium", "a configuration was refused", result.to_json())
-        else:
-            change = await _change(session, principal, request, scope, policy, if_match)
-            outcome = await changes.change_config(session, change)
-            if scope.service is not None:
-                await services.note(session, [scope.service])
-            answer = _answer(_response(outcome, result))
-            if claim is not None:
-                await idempotency.keep_answer(session, claim, answer)
-    if not result.is_valid:
-        errors = [v.message for v in result.violations if v.severity == "error"]
-        raise ConstraintViolation("; ".join(errors), details=result.to_json())
-    if outcome.deployment_id is not None:
-        await start_rollout(server, outcome.deployment_id, claim)
-        if change.strategy == "immediate":
-            await _until_served(server, scope, outcome.version)
-    await server.refresh()
-    return answer
+    server: Server
+    principal: Principal
+    request: ConfigUpdateRequest
+    if_match: str | None
+    claim: Claim | None
+
+    async def carry_out(self) -> Answer:
+        """Make the change, or with `validateOnly` say what would come of it.
+
+        Raises:
+            ConstraintViolation: the configuration is refused, and an alert raised.
+            Conflict, PreconditionFailed, Stopped: as `changes.change_config`.
+            ServiceUnavailable: Temporal cannot start the rollout; what is served stays as it was.
+        """
+        scope = scope_of(self.request.service, self.request.endpoint)
+        outcome = None
+        async with self.server.database.transaction() as session:
+            earlier = await idempotency.earlier_answer(session, self.claim) if self.claim else None
+            if earlier is not None:
+                return earlier
+            policy = await services.policy_of(session, scope.service, step_seconds=self.server.step_seconds)
+            result = await validate(session, scope, self.request.config, policy)
+            if self.request.validate_only:
+                return _answer(ConfigUpdateResponse(success=result.is_valid, validation_result=result))
+            if result.is_valid:
+                outcome = await self._commit(session, scope, policy)
+                answer = _answer(_response(outcome, result))
+                if self.claim is not None:
+                    await idempotency.keep_answer(session, self.claim, answer)
+            else:
+                alert(session, str(scope), "medium", "a configuration was refused", result.to_json())
+        if outcome is None:
+            raise _violation(result)
+        await self._deploy(scope, outcome)
+        return answer
+
+    async def _commit(
+        self, session: AsyncSession, scope: Scope, policy: ServicePolicy
+    ) -> changes.ChangeOutcome:
+        step_seconds = policy.rollout.step_seconds
+        rate = await observations.request_rate(session, str(scope), step_seconds=step_seconds)
+        outcome = await changes.change_config(
+            session,
+            changes.Change(
+                scope=scope,
+                config=self.request.config,
+                strategy=self.request.deployment_strategy or policy.rollout.strategy,
+                policy=policy,
+                reason=self.request.reason,
+                by=self.principal.name,
+                may_mend=self.principal.may("admin"),
+                requests_per_second=rate,
+                expected_version=await _expected(session, scope, self.if_match),
+            ),
+        )
+        if scope.service is not None:
+            await services.note(session, [scope.service])
+        return outcome
+
+    async def _deploy(self, scope: Scope, outcome: changes.ChangeOutcome) -> None:
+        if outcome.deployment_id is not None:
+            strategy = await start_rollout(self.server, outcome.deployment_id, self.claim)
+            if strategy == "immediate":
+                await _until_served(self.server, scope, outcome.version)
+        await self.server.refresh()
 
 
-async def _change(
-    session: AsyncSession,
-    principal: Principal,
-    request: ConfigUpdateRequest,
-    scope: Scope,
-    policy: ServicePolicy,
-    if_match: str | None,
-) -> changes.Change:
-    strategy: Strategy = request.deployment_strategy or policy.rollout.strategy
-    return changes.Change(
-        scope=scope,
-        config=request.config,
-        strategy=strategy,
-        policy=policy,
-        reason=request.reason,
-        by=principal.name,
-        may_mend=principal.may("admin"),
-        requests_per_second=await observations.request_rate(
-            session, str(scope), step_seconds=policy.rollout.step_seconds
-        ),
-        expected_version=await _expected(session, scope, if_match),
-    )
+def _violation(result: ValidationResult) -> ConstraintViolation:
+    errors = [violation.message for violation in result.violations if violation.severity == "error"]
+    return ConstraintViolation("; ".join(errors), details=result.to_json())
 
 
 async def _expected(session: AsyncSession, scope: Scope, if_match: str | None) -> str | None:
