@@ -3,7 +3,6 @@
 import typer
 
 from cli.settings import SettingsError, load, require
-from storage.migrations import upgrade as upgrade_schema
 
 app = typer.Typer(help="Look after the database.", no_args_is_help=True)
 
@@ -16,6 +15,9 @@ def group() -> None:
 @app.command()
 def upgrade() -> None:
     """Bring the schema of DATABASE_URL up to date. Safe to repeat, and to run from several places at once."""
+    # Imported here, so that no other command waits for it.
+    from storage.migrations import upgrade as upgrade_schema
+
     try:
         settings = load()
         require(settings, "database_url")

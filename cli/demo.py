@@ -3,12 +3,11 @@
 import asyncio
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import logs
-from cli.embedded import Running, running
 from cli.replay import show
 from cli.replaying import ReplayError, ReplayReport, run_replay
 from cli.replaying.display import progress_view
@@ -16,6 +15,9 @@ from cli.replaying.synthetic import synthetic_options
 from cli.running import run as run_loop
 from cli.settings import Settings, SettingsError, load
 from infra.errors import StackError
+
+if TYPE_CHECKING:
+    from cli.embedded import Running
 
 
 def demo(
@@ -39,11 +41,14 @@ def demo(
 
 async def _run(settings: Settings) -> ReplayReport:
     typer.echo("starting PostgreSQL, Redis, Temporal, the API and a worker …", err=True)
+    # Imported here, so that no other command waits for it.
+    from cli.embedded import running
+
     async with running(settings, lambda line: typer.echo(line, err=True)) as product:
         return await asyncio.to_thread(_replay, product)
 
 
-def _replay(product: Running) -> ReplayReport:
+def _replay(product: "Running") -> ReplayReport:
     addresses = product.addresses
     with tempfile.TemporaryDirectory() as folder, progress_view() as view:
         options = synthetic_options(

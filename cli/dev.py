@@ -4,16 +4,18 @@ import asyncio
 import contextlib
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import logs
-from cli.embedded import Addresses, running
 from cli.running import run as run_loop
 from cli.running import stop_requested
 from cli.settings import Settings, SettingsError, load
 from infra.errors import StackError
+
+if TYPE_CHECKING:
+    from cli.embedded import Addresses
 
 
 def dev(
@@ -59,6 +61,9 @@ async def _run(settings: Settings, *, as_json: bool) -> int:
 
 
 async def _live(settings: Settings, *, as_json: bool) -> int:
+    # Imported here, so that no other command waits for it.
+    from cli.embedded import running
+
     async with running(settings, _say) as product:
         _announce(product.addresses, as_json=as_json)
         failure = await product.failed
@@ -66,7 +71,7 @@ async def _live(settings: Settings, *, as_json: bool) -> int:
         return 1
 
 
-def _announce(addresses: Addresses, *, as_json: bool) -> None:
+def _announce(addresses: "Addresses", *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(addresses.to_json()))
         return

@@ -8,7 +8,6 @@ import typer
 from cli import logs
 from cli.running import run as run_loop
 from cli.running import stop_requested
-from cli.serving import address_of, bind, serving
 from cli.settings import Settings, SettingsError, load, require
 
 
@@ -31,6 +30,9 @@ def serve(
 
 
 async def _run(settings: Settings) -> int:
+    # Imported here, so that no other command waits for it.
+    from cli.serving import address_of, bind, serving
+
     stopped = stop_requested()
     try:
         listener = bind(settings.host, settings.port)

@@ -6,9 +6,6 @@ from cli import logs
 from cli.running import run as run_loop
 from cli.running import stop_requested
 from cli.settings import Settings, SettingsError, load, require
-from cli.temporal import connect
-from storage.database import Database
-from worker.run import running_worker
 
 
 def worker() -> None:
@@ -25,6 +22,11 @@ def worker() -> None:
 
 async def run(settings: Settings) -> None:
     """Work until asked to stop, then drain."""
+    # Imported here, so that no other command waits for it.
+    from cli.temporal import connect
+    from storage.database import Database
+    from worker.run import running_worker
+
     stopped = stop_requested()
     database = Database(settings.database_url or "")
     client = await connect(settings, address=settings.temporal_address or "")

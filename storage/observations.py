@@ -15,7 +15,7 @@ from storage.tables import ScopeState
 LATEST = 20_000
 """How many of a configuration's latest reports a decision rests on, at most."""
 
-RATE_WINDOW_SECONDS = 900
+RATE_SECONDS = 30.0
 
 FAILED = "(m.status_code >= 400 OR m.error_type IS NOT NULL)"
 
@@ -167,9 +167,9 @@ async def arms(
 
 
 async def request_rate(session: AsyncSession, scope: str, *, step_seconds: float) -> float | None:
-    """Requests per second that a scope had of late; None where it had none.
+    """Requests per second that a scope had over the length of a step, or half a minute; None where none.
 
-    A few reports in a burst say nothing of the rate: they are spread over half a minute, or a shorter step.
+    A few reports in a burst say nothing of the rate: they are spread over the shorter of the two.
     """
     covered = await coverage(session, scope)
     query = text(f"""
@@ -177,8 +177,10 @@ async def request_rate(session: AsyncSession, scope: str, *, step_seconds: float
         FROM metrics m
         WHERE m.received_at >= clock_timestamp() - make_interval(secs => :window) AND {covered.where()}
     """)
-    row = (await session.execute(query, covered.parameters | {"window": RATE_WINDOW_SECONDS})).one()
-    return row.n / max(float(row.seconds), min(30.0, step_seconds)) if row.n else None
+    row = (
+        await session.execute(query, covered.parameters | {"window": max(RATE_SECONDS, step_seconds)})
+    ).one()
+    return row.n / max(float(row.seconds), min(RATE_SECONDS, step_seconds)) if row.n else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from scipy.stats import qmc
-
 from domain.config import LLMConfig
 from domain.decision.constraints import allows_model, candidate_entry
 from domain.decision.history import Observation
@@ -127,6 +125,9 @@ def _between(problem: DecisionProblem, models: list[CandidateModel]) -> Iterable
     limits = _as_range(space)
     if not models or (space.temperature is None and space.top_p is None and limits is None):
         return
+    # A second's import, for the sake of one sequence: not before it is wanted.
+    from scipy.stats import qmc
+
     for choice, temperature, top_p, tokens in (
         qmc.Sobol(4, scramble=False).random_base2(_SOBOL_POWER).tolist()
     ):

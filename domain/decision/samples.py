@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.special import betainc
 
 from domain.config import LLMConfig
 from domain.decision.history import QUANTILES, MetricEstimate, Observation, TokenUse
@@ -81,7 +81,7 @@ def percentile(values: NDArray[np.float64], p: float) -> MetricEstimate:
     ordered = np.sort(values)
     n = ordered.size
     rank = min(max(int(np.floor(p * n + 0.5)), 1), n)
-    edges = beta.cdf(np.arange(n + 1) / n, rank, n - rank + 1)
+    edges = betainc(rank, n - rank + 1, np.arange(n + 1) / n)
     weights = np.diff(edges)
     spread = float(np.sqrt(weights @ (ordered - weights @ ordered) ** 2))
     se = abs(float(ordered[0])) if n == 1 else spread

@@ -51,7 +51,7 @@ def traffic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
         folder / "arrivals.csv",
         folder / "outcomes.csv",
         MADE_MODELS,
-        kept=70,
+        kept=65,
         broken=85,
     )
 
