@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from domain.config import LLMConfig
 from domain.errors import DatabaseError
-from domain.policy import ServicePolicy
+from domain.policy import ServicePolicy, Strategy
 from domain.rollout_plan import plan_rollout
 from domain.scope import Scope
 from infra.embedded import EmbeddedStack
@@ -37,7 +37,7 @@ async def first_config(database: Database, scope: str, config: LLMConfig = CONFI
         return version.version
 
 
-async def open_rollout(database: Database, strategy: str = "canary") -> str:
+async def open_rollout(database: Database, strategy: Strategy = "canary") -> str:
     policy = ServicePolicy(service="chat")
     async with database.transaction() as session:
         row = await rollouts.open_rollout(
@@ -45,7 +45,7 @@ async def open_rollout(database: Database, strategy: str = "canary") -> str:
             rollouts.NewRollout(
                 scope="chat",
                 config=CONFIG.model_copy(update={"model": "gpt-4o-mini"}),
-                plan=plan_rollout(policy.rollout, strategy, None),  # type: ignore[arg-type]  # a literal
+                plan=plan_rollout(policy.rollout, strategy, None),
                 policy=policy,
                 change_type="manual",
                 by="ada",
