@@ -1,15 +1,39 @@
 """How the application is served."""
 
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
 import uvicorn
 from fastapi import FastAPI
 
 DRAIN_SECONDS = 15
 
 
-def server_for(app: FastAPI, *, host: str, port: int) -> uvicorn.Server:
+class ApiServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to its caller, and says when it is `up`."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take no signal."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen."""
+        await super().startup(sockets)
+        self.up.set()
+
+
+def server_for(app: FastAPI, *, host: str = "127.0.0.1", port: int = 0) -> ApiServer:
     """A server that is not running yet: `await server.serve()`, and `should_exit = True` to drain and end it.
 
-    Logging is the caller's to set up, and so is the event loop, for which uvloop is meant.
+    Logging is the caller's to set up, and so is the event loop, for which uvloop is meant. `host` and `port`
+    do not matter where `serve` is given sockets.
     """
     config = uvicorn.Config(
         app,
@@ -23,4 +47,4 @@ def server_for(app: FastAPI, *, host: str, port: int) -> uvicorn.Server:
         server_header=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    return uvicorn.Server(config)
+    return ApiServer(config)

@@ -15,13 +15,12 @@ from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
-from cli.serving import address_of, bind, serving
+from cli.listening import address_of, bind
 from cli.settings import Settings
 from cli.temporal import connect
 from infra.embedded import EmbeddedStack
 from infra.errors import StackError
 from infra.supervisor import Child
-from storage.migrations import upgrade
 from workflows import ids
 
 WORKER_START_SECONDS = 30.0
@@ -85,10 +84,13 @@ async def running(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
                 "api_key": SecretStr(key),
             }
         )
-        await asyncio.to_thread(upgrade, stack.database_url)
-        listener = _listener(settings, say)
+        await asyncio.to_thread(_upgrade, stack.database_url)
         worker = await _start_worker(settings)
         try:
+            # Imported here: it takes as long as the worker does to come up, and goes on beside that.
+            from cli.serving import serving
+
+            listener = _listener(settings, say)
             async with serving(settings, listener) as server:
                 await _until_it_polls(settings, worker)
                 failed = asyncio.create_task(_first_failure(stack, worker, server))
@@ -101,6 +103,13 @@ async def running(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
                 failed.cancel()
         finally:
             await asyncio.shield(worker.stop())
+
+
+def _upgrade(url: str) -> None:
+    # Imported here, so that the servers start beside it.
+    from storage.migrations import upgrade
+
+    upgrade(url)
 
 
 def _listener(settings: Settings, say: Callable[[str], None]) -> socket.socket:

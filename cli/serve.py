@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli import logs
+from cli.listening import address_of, bind
 from cli.running import run as run_loop
 from cli.running import stop_requested
 from cli.settings import Settings, SettingsError, load, require
@@ -31,7 +32,7 @@ def serve(
 
 async def _run(settings: Settings) -> int:
     # Imported here, so that no other command waits for it.
-    from cli.serving import address_of, bind, serving
+    from cli.serving import serving
 
     stopped = stop_requested()
     try:

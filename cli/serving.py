@@ -4,12 +4,11 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 
-import uvicorn
-
 from api.app import create_app
+from api.serve import server_for
 from cli.settings import Settings
 from cli.temporal import connect
 from domain.errors import DatabaseError
@@ -19,23 +18,6 @@ from storage.database import Database
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 5.0
-DRAIN_SECONDS = 10
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the command that runs it, and says when it is up."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @contextlib.asynccontextmanager
@@ -55,16 +37,7 @@ async def serving(settings: Settings, listener: socket.socket) -> AsyncIterator[
         step_seconds=settings.step_seconds,
         data_dir=str(settings.data_dir),
     )
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-            server_header=False,
-        )
-    )
+    server = server_for(app)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     watch = asyncio.create_task(_watch_leases(database))
     try:
@@ -88,20 +61,3 @@ async def _watch_leases(database: Database) -> None:
                 log.warning(note)
         except DatabaseError as error:
             log.warning("leases are not watched: %s", error)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        OSError: the port is taken.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
-
-
-def address_of(listener: socket.socket) -> str:
-    """The URL at which a client on this machine reaches a listener."""
-    host, port = listener.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{port}"
