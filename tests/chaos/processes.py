@@ -1,0 +1,66 @@
+"""`llm-optimizer worker` as a process that can be killed."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from signal import SIGCONT, SIGSTOP
+
+from infra.embedded import EmbeddedStack
+
+ROOT = Path(__file__).parents[2]
+
+
+class WorkerProcess:
+    """A worker; dead until it is started, and again after it was killed."""
+
+    def __init__(self, stack: EmbeddedStack, log: Path) -> None:
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("OPTIMIZER_")},
+            "DATABASE_URL": stack.database_url,
+            "TEMPORAL_ADDRESS": stack.temporal_address,
+            "OPTIMIZER_STEP_SECONDS": "1",
+        }
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "cli", "worker"),
+                cwd=ROOT,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    async def kill(self) -> None:
+        """End it by SIGKILL, as a crash of its machine would."""
+        process, self._process = self._process, None
+        if process is not None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    def freeze(self) -> None:
+        """Stop its execution, its connections staying open."""
+        assert self._process is not None
+        self._process.send_signal(SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(SIGCONT)
+
+
+@asynccontextmanager
+async def worker_process(stack: EmbeddedStack, folder: Path) -> AsyncIterator[WorkerProcess]:
+    """A worker that runs, and whatever the test does to it, is gone at the end."""
+    worker = WorkerProcess(stack, folder / "worker.log")
+    await worker.start()
+    try:
+        yield worker
+    finally:
+        await worker.kill()
