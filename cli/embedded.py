@@ -141,7 +141,7 @@ async def _start_worker(settings: Settings) -> Child:
     }
     return await Child.start(
         "worker",
-        [sys.executable, "-m", "cli", "worker"],
+        [sys.executable, "-m", "cli.worker"],
         cwd=Path(__file__).parent.parent,
         log=settings.data_dir / "logs" / "worker.log",
         environment=environment,

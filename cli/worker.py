@@ -35,3 +35,7 @@ async def run(settings: Settings) -> None:
             await stopped.wait()
     finally:
         await database.close()
+
+
+if __name__ == "__main__":
+    typer.run(worker)

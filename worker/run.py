@@ -5,10 +5,12 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from importlib import metadata
 
 from temporalio.client import Client
+from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError
-from temporalio.worker import Worker
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities.loop import LoopActivities
 from activities.optimization import OptimizationActivities
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 WORKFLOWS = [OptimizationWorkflow, RolloutWorkflow, TickWorkflow, ReconcileWorkflow, MaintainWorkflow]
 RECONCILE_SECONDS = 30.0
 SYNC_SECONDS = 30.0
+DEPLOYMENT_NAME = "llm-optimizer"
 DRAIN = timedelta(seconds=10)
 
 
@@ -108,6 +111,13 @@ def build_worker(
         interceptors=[HouseRules()],
         max_concurrent_activities=50,
         graceful_shutdown_timeout=DRAIN,
+        # Named, not versioned: without a name the SDK reads every loaded module to make one, for seconds.
+        deployment_config=WorkerDeploymentConfig(
+            version=WorkerDeploymentVersion(
+                deployment_name=DEPLOYMENT_NAME, build_id=metadata.version("llm-auto-optimizer-server")
+            ),
+            use_worker_versioning=False,
+        ),
     )
 
 
