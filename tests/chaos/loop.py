@@ -1,7 +1,5 @@
 """Services with traffic, their runs and rollouts, and what must hold of them whatever was killed."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +10,7 @@ from domain.rollout_plan import plan_rollout
 from storage import configs, optimizations, partitions, rollouts, services
 from storage.database import Database
 from tests.storage import records
+from tests.waiting import until
 from workflows import starts
 
 INCUMBENT, CANDIDATE = "gpt-4-1106-preview", "gpt-4o-mini"
@@ -205,15 +204,6 @@ class Loop:
         ]
         assert told.count(optimization_id) == 1
         return str(part.deployment_id)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    """Return once a condition holds; fail where it does not in time."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if await condition():
-                return
-            await asyncio.sleep(0.02)
 
 
 def _policy(name: str, rollout: dict[str, Any]) -> ServicePolicy:

@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from tests.chaos.loop import until
+from tests.waiting import until
 
 _CLASS = 4711
 _TABLES = ("optimizations", "optimized_services", "rollouts", "rollout_steps", "rollout_checks")

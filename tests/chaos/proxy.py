@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager
 class Proxy:
     """Passes bytes on, unless it is told to lose them.
 
-    `lose_requests`: nothing reaches the server. `lose_answers`: it acts, and nobody hears of it.
+    `lose_requests`: nothing reaches the server. `lose_answers`: it acts, and nobody hears of it. `lost` is
+    set once something was.
     """
 
     def __init__(self, target: str) -> None:
         self.address = ""
         self.lose_requests = False
         self.lose_answers = False
+        self.lost = asyncio.Event()
         self._host, _, self._port = target.rpartition(":")
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -36,9 +38,11 @@ class Proxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                if not (self.lose_requests if requests else self.lose_answers):
-                    writer.write(data)
-                    await writer.drain()
+                if self.lose_requests if requests else self.lose_answers:
+                    self.lost.set()
+                    continue
+                writer.write(data)
+                await writer.drain()
         writer.close()
         self._writers.discard(writer)
 
@@ -49,12 +53,12 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy_to(target: str) -> AsyncIterator[Proxy]:
-    """A proxy to `host:port` on a port of its own."""
+async def proxy_to(target: str, *, port: int = 0) -> AsyncIterator[Proxy]:
+    """A proxy to `host:port`, on a port of its own where none is given."""
     proxy = Proxy(target)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    proxy.address = f"{host}:{port}"
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", port)
+    host, taken = server.sockets[0].getsockname()
+    proxy.address = f"{host}:{taken}"
     try:
         yield proxy
     finally:

@@ -10,10 +10,11 @@ from domain.errors import Stopped
 from infra.embedded import EmbeddedStack
 from storage import control
 from storage.control import StopOutcome
-from tests.chaos.loop import Loop, until
+from tests.chaos.loop import Loop
 from tests.chaos.points import Point, points_in
 from tests.chaos.processes import worker_process
 from tests.storage import records
+from tests.waiting import until
 from worker.run import running_worker
 from workflows import starts
 
