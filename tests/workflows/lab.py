@@ -18,31 +18,34 @@ from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import (
     Client,
     Interceptor,
-    WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowUpdateFailedError,
 )
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError
 from temporalio.testing import TimeSkipper, TimeSkippingConfig
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 from temporalio.worker import Interceptor as WorkerInterceptor
 
 from domain.config import LLMConfig
 from domain.deployment import Deployment
+from domain.optimization import OptimizationRequest, OptimizationStatus
 from domain.policy import ServicePolicy
 from domain.scope import parse_scope
-from storage import changes, configs, deployments, rollouts, services
+from storage import changes, configs, deployments, optimizations, rollouts, services
 from storage.database import Database
-from storage.tables import Event, Rollout, RolloutCheck, RolloutStep
+from storage.tables import Event, Optimization, Rollout, RolloutCheck, RolloutStep
 from tests.workflows.traffic import Arm, Traffic
 from worker.run import running_worker
 from workflows import ids, starts
 from workflows import messages as m
+from workflows.optimization import OptimizationWorkflow
 from workflows.rollout import RolloutWorkflow
 
 Act = Callable[[], Awaitable[Any]]
 Hook = Callable[[Any], Awaitable[Any]]
 RolloutHandle = WorkflowHandle[RolloutWorkflow, m.RolloutOutcome]
+RunHandle = WorkflowHandle[OptimizationWorkflow, m.OptimizationOutcome]
 
 # The server's default is 200 skips, after which it stops skipping without a word.
 SKIPS = 100_000
@@ -114,7 +117,6 @@ class Lab:
     hooks: Hooks
     at_look: dict[int, Act] = field(default_factory=dict)
     feed: Hook | None = None
-    workflows: list[str] = field(default_factory=list)
     skipper: TimeSkipper = field(init=False)
 
     def __post_init__(self) -> None:
@@ -123,10 +125,13 @@ class Lab:
 
     async def close(self) -> None:
         """Leave no workflow behind, and tell of a hook that failed."""
-        for workflow_id in self.workflows:
-            handle = self.client.get_workflow_handle(workflow_id)
-            if (await handle.describe()).status == WorkflowExecutionStatus.RUNNING:
-                await handle.terminate("the test is over")
+        async with self.database.transaction() as session:
+            opened = [ids.rollout(row) for row in (await session.execute(select(Rollout.id))).scalars()]
+            runs = (await session.execute(select(Optimization.id))).scalars()
+            opened += [ids.optimization(row) for row in runs]
+        for workflow_id in opened:
+            with contextlib.suppress(RPCError):  # It has ended, or never began.
+                await self.client.get_workflow_handle(workflow_id).terminate("the test is over")
         if self.hooks.errors:
             raise self.hooks.errors[0]
 
@@ -208,6 +213,43 @@ class Lab:
 
         self.feed = send
 
+    # An optimization
+
+    async def service(self, name: str = "chat", **fields: Any) -> None:
+        """A service that a cheaper model is allowed for, with a history of what it serves."""
+        models = [{"provider": config.provider, "model": config.model} for config in (INCUMBENT, CANDIDATE)]
+        given = {"searchSpace": {"models": models}, "rollout": {"steps": [50, 100], "checkSeconds": 100}}
+        version = await self.first_config(name)
+        async with self.database.transaction() as session:
+            await services.put_policy(session, policy(name, **(given | fields)))
+        sender = Traffic(self.database, name)
+        await sender.prepare()
+        await sender.send((Arm(version, INCUMBENT), 500))
+
+    async def open_run(self, *names: str, **request: Any) -> str:
+        """Open an optimization of some services as a trigger does; gives its id."""
+        wanted = OptimizationRequest.model_validate({"services": list(names), **request})
+        async with self.database.transaction() as session:
+            run = await optimizations.open_optimization(session, wanted, triggered_by="manual", by="ada")
+        return run.id
+
+    async def start_run(self, optimization_id: str, *, skipping: bool = True) -> RunHandle:
+        client = self.skipper.client if skipping else self.client
+        await starts.start_optimization(client, optimization_id, summary="optimize chat")
+        return self.run_handle(optimization_id)
+
+    def run_handle(self, optimization_id: str) -> RunHandle:
+        return starts.optimization_handle(self.client, optimization_id)
+
+    async def run_row(self, optimization_id: str) -> Optimization:
+        async with self.database.transaction() as session:
+            return await optimizations.get(session, optimization_id)
+
+    async def run_status(self, optimization_id: str) -> OptimizationStatus:
+        """The run as people see it."""
+        async with self.database.transaction() as session:
+            return await optimizations.status(session, await optimizations.get(session, optimization_id))
+
     # A rollout
 
     async def start(self, deployment_id: str, *, skipping: bool = True) -> RolloutHandle:
@@ -218,7 +260,6 @@ class Lab:
         return self.handle(deployment_id)
 
     def handle(self, deployment_id: str) -> RolloutHandle:
-        self.workflows.append(ids.rollout(deployment_id))
         return starts.rollout_handle(self.client, deployment_id)
 
     async def row(self, deployment_id: str) -> Rollout:
@@ -247,8 +288,11 @@ class Lab:
         """Until what has arrived so far is so old by the database's clock."""
         async with self.database.transaction() as session:
             old_enough = await rollouts.clock(session) + millis + 1
-            while await rollouts.clock(session) < old_enough:
-                await asyncio.sleep(0.02)
+
+            async def aged() -> bool:
+                return await rollouts.clock(session) >= old_enough
+
+            await self.until(aged)
 
     async def events(self, scope: str = "chat") -> list[Event]:
         query = select(Event).where(Event.scope == scope).order_by(Event.sequence)
@@ -265,16 +309,22 @@ class Lab:
         assert present is not None
         return present.version
 
-    async def until_status(self, deployment_id: str, status: str) -> Rollout:
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         async with asyncio.timeout(30):
-            while (row := await self.row(deployment_id)).status != status:
+            while True:
+                if await condition():
+                    return
                 await asyncio.sleep(0.01)
-            return row
 
-    async def until_step(self, deployment_id: str, step: int) -> None:
-        async with asyncio.timeout(30):
-            while (await self.row(deployment_id)).step != step:
-                await asyncio.sleep(0.01)
+    async def until_row(self, deployment_id: str, **wanted: Any) -> Rollout:
+        """The rollout's row, once it has certain values."""
+
+        async def has_them() -> bool:
+            row = await self.row(deployment_id)
+            return all(getattr(row, name) == value for name, value in wanted.items())
+
+        await self.until(has_them)
+        return await self.row(deployment_id)
 
     async def runs(self, handle: WorkflowHandle[Any, Any]) -> list[list[HistoryEvent]]:
         """The history of each run of a workflow, from its first to its present one."""

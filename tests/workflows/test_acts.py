@@ -18,15 +18,15 @@ async def test_a_rollout_waits_for_approval_before_it_starts(lab: Lab) -> None:
     deployment_id = await lab.open(two_steps(approval="before-start"))
     await lab.traffic(deployment_id, requests=2_000)
     handle = await lab.start(deployment_id, skipping=False)
-    row = await lab.until_status(deployment_id, "awaiting_approval")
+    row = await lab.until_row(deployment_id, status="awaiting_approval")
     assert (row.step, row.traffic_percent) == (-1, 0)
     not_yet = await refusal(handle.execute_update(RolloutWorkflow.promote))
     assert not_yet == "Conflict: the rollout has not started yet"
 
     status = await handle.execute_update(RolloutWorkflow.approve, ADA)
     assert status.status == "awaiting_approval"
-    await lab.until_status(deployment_id, "running")
-    await lab.until_step(deployment_id, 0)
+    await lab.until_row(deployment_id, status="running")
+    await lab.until_row(deployment_id, step=0)
     twice = await refusal(handle.execute_update(RolloutWorkflow.approve))
     assert twice == "Conflict: the rollout waits for no approval"
     await lab.skipper.fast_forward(handle)
@@ -80,7 +80,7 @@ async def test_where_the_first_step_is_full_exposure_its_approval_comes_before_t
     given = policy(rollout={"steps": [100], "checkSeconds": 100, "approval": "before-full"})
     deployment_id = await lab.open(given)
     handle = await lab.start(deployment_id, skipping=False)
-    row = await lab.until_status(deployment_id, "awaiting_approval")
+    row = await lab.until_row(deployment_id, status="awaiting_approval")
     assert row.traffic_percent == 0
     await handle.execute_update(RolloutWorkflow.abort)
     assert (await handle.result()).status == "rolled_back"

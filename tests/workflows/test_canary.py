@@ -1,5 +1,7 @@
 """Whole rollouts at their true length, by the server's time skipping."""
 
+from itertools import pairwise
+
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 
@@ -41,7 +43,7 @@ async def test_a_healthy_canary_goes_through_four_steps_of_five_minutes(
         assert step.started_at is not None
         assert step.ended_at is not None
         assert step.ended_at - step.started_at >= STEP_MS
-    for before, after in zip(found.steps, found.steps[1:], strict=False):
+    for before, after in pairwise(found.steps):
         assert before.ended_at is not None
         assert after.started_at is not None
         assert after.started_at >= before.ended_at

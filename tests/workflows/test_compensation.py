@@ -1,4 +1,4 @@
-"""Compensation that nothing skips: stop, cancellation (even while it runs), failures of activities and code."""
+"""Compensation that nothing skips: stops, cancellations even while it runs, failures, broken code."""
 
 import asyncio
 
@@ -106,7 +106,7 @@ async def test_a_cancelled_workflow_takes_its_rollout_back(lab: Lab) -> None:
     old = await lab.first_config()
     deployment_id = await lab.open(two_steps())
     handle = await lab.start(deployment_id, skipping=False)
-    await lab.until_step(deployment_id, 0)
+    await lab.until_row(deployment_id, step=0)
     await handle.cancel()
     with pytest.raises(WorkflowFailureError) as failure:
         await handle.result()
@@ -157,7 +157,7 @@ async def test_a_cancellation_while_compensation_waits_does_not_stop_it(
     old = await lab.first_config()
     deployment_id = await lab.open(two_steps())
     handle = await lab.start(deployment_id, skipping=False)
-    await lab.until_step(deployment_id, 0)
+    await lab.until_row(deployment_id, step=0)
     begun = asyncio.Event()
 
     async def note(arg: m.RollBackInput) -> None:
@@ -183,7 +183,7 @@ async def test_compensation_that_fails_is_tried_again_though_the_workflow_is_can
     await lab.first_config()
     deployment_id = await lab.open(two_steps())
     handle = await lab.start(deployment_id, skipping=False)
-    await lab.until_step(deployment_id, 0)
+    await lab.until_row(deployment_id, step=0)
     tried = 0
 
     async def fail_until_cancelled(arg: m.RollBackInput) -> None:

@@ -1,5 +1,7 @@
 """A long rollout goes on in one run after another, so that no history grows without bound."""
 
+from itertools import pairwise
+
 from temporalio.api.enums.v1 import EventType
 
 from tests.workflows.lab import Lab, policy
@@ -19,7 +21,7 @@ async def test_a_hold_of_more_than_two_hundred_looks_is_carried_from_run_to_run(
     assert outcome.status == "rolled_back"
     looks = await lab.looks(deployment_id)
     assert [look.number for look in looks] == list(range(1, 211))
-    gaps = [after.at - before.at for before, after in zip(looks, looks[1:], strict=False)]
+    gaps = [after.at - before.at for before, after in pairwise(looks)]
     assert min(gaps) >= 30_000, "the hold is looked at every 30 seconds, and no more often"
 
     runs = await lab.runs(handle)

@@ -115,7 +115,7 @@ async def test_no_share_is_raised_by_a_step_that_ends_as_the_pause_comes(lab: La
     looks_at_pause: list[int] = []
 
     async def pause_now(arg: m.EnterStepInput | m.RolloutRef) -> None:
-        if looks_at_pause or isinstance(arg, m.EnterStepInput) and arg.step == 0:
+        if looks_at_pause or (isinstance(arg, m.EnterStepInput) and arg.step == 0):
             return
         looks_at_pause.append((await lab.row(deployment_id)).check_number)
         await pause_all(lab)

@@ -1,8 +1,6 @@
 """Traffic of both arms, as applications report it: rows in `metrics` and `quality`, arriving now."""
 
-import json
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 
