@@ -32,10 +32,8 @@ class HouseRules(Interceptor):
 
 class _HouseRules(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-        limit = activity.info().start_to_close_timeout
         try:
-            # An attempt that Temporal has given up on must not write beside the one that follows it.
-            async with asyncio.timeout(limit.total_seconds() if limit else None), _heartbeats():
+            async with _heartbeats():
                 result = await super().execute_activity(input)
         except OptimizerError as error:
             raise ApplicationError(
