@@ -326,16 +326,23 @@ class Lab:
         await self.until(has_them)
         return await self.row(deployment_id)
 
-    async def runs(self, handle: WorkflowHandle[Any, Any]) -> list[list[HistoryEvent]]:
-        """The history of each run of a workflow, from its first to its present one."""
+    async def run_ids(self, handle: WorkflowHandle[Any, Any]) -> list[str]:
+        """The runs of a workflow that is continued as new, from the first to the present one."""
         run_id: str | None = (await handle.describe()).run_id
-        histories = []
+        found: list[str] = []
         while run_id:
-            one = self.client.get_workflow_handle(handle.id, run_id=run_id)
-            history = list((await one.fetch_history()).events)
-            histories.insert(0, history)
-            run_id = history[0].workflow_execution_started_event_attributes.continued_execution_run_id
-        return histories
+            found.insert(0, run_id)
+            started = (await self._history(handle, run_id))[0].workflow_execution_started_event_attributes
+            run_id = started.continued_execution_run_id
+        return found
+
+    async def runs(self, handle: WorkflowHandle[Any, Any]) -> list[list[HistoryEvent]]:
+        """The history of each run of a workflow, from the first to the present one."""
+        return [await self._history(handle, run_id) for run_id in await self.run_ids(handle)]
+
+    async def _history(self, handle: WorkflowHandle[Any, Any], run_id: str) -> list[HistoryEvent]:
+        one = self.client.get_workflow_handle(handle.id, run_id=run_id)
+        return list((await one.fetch_history()).events)
 
     async def until_event(self, handle: WorkflowHandle[Any, Any], kind: "EventType.ValueType") -> None:
         """Until the workflow has seen an event: until it has dealt with a task that came after it."""
