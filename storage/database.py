@@ -19,6 +19,15 @@ STATEMENT_SECONDS = 30.0
 # A process that hangs in a transaction must not keep its locks, the control row's least of all.
 _SERVER_SETTINGS = {"idle_in_transaction_session_timeout": "15s"}
 _UNREACHABLE = (OSError, asyncio.TimeoutError, InterfaceError, OperationalError, PoolTimeout)
+# By the driver, and within what SQLAlchemy makes of it.
+_REFUSED = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,  # starting up or shutting down, too
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
 
 
 class Database:
@@ -113,17 +122,12 @@ class unreachable_as_database_error:  # noqa: N801  used as a function, in `with
         return None
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
-        if error is None or isinstance(error, DatabaseError):
-            return
-        lost = isinstance(error, DBAPIError) and error.connection_invalidated
-        refused = isinstance(
-            error,
-            asyncpg.PostgresConnectionError
-            | asyncpg.CannotConnectNowError
-            | asyncpg.TooManyConnectionsError
-            | asyncpg.InterfaceError
-            | asyncpg.InsufficientResourcesError
-            | asyncpg.OperatorInterventionError,
-        )
-        if lost or refused or isinstance(error, _UNREACHABLE):
+        if error is not None and _is_unreachable(error):
             raise DatabaseError("PostgreSQL cannot be reached", retry_after=1) from error
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    if isinstance(error, DBAPIError):
+        refused = error.orig is not None and isinstance(error.orig.__cause__, _REFUSED)
+        return error.connection_invalidated or refused or isinstance(error, _UNREACHABLE)
+    return isinstance(error, (*_REFUSED, *_UNREACHABLE))
