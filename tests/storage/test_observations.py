@@ -1,0 +1,106 @@
+"""What decisions read of the reports: a service's history by version and model, its rate, its traffic."""
+
+import pytest
+import pytest_asyncio
+
+from storage import observations
+from storage.database import Database
+from storage.observations import Group
+from tests.activities.reports import prepare, requests, score
+from tests.storage.records import config, first_config
+
+OLD, NEW = config(), config("gpt-4o-mini")
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def partitions(database: Database) -> None:
+    await prepare(database)
+
+
+async def history(database: Database, **given: int) -> dict[tuple[str | None, str], Group]:
+    async with database.transaction() as session:
+        groups = await observations.history(session, "chat", since=1_600_000_000_000, **given)
+    found = {(group.version, group.model): group for group in groups}
+    assert len(found) == len(groups)
+    return found
+
+
+async def test_history_is_by_version_and_model(database: Database) -> None:
+    await requests(database, 3, version="chat@1", latency_ms=100.0, failed=1)
+    await requests(database, 4, version="chat@2", of=NEW, latency_ms=200.0, cost_usd=None)
+    await requests(database, 5, version=None, of=NEW)
+    await requests(database, 6, version="chat@1", of=NEW)
+    await requests(database, 7, version="chat@1", service="search")
+    found = await history(database)
+    assert {key: group.n for key, group in found.items()} == {
+        ("chat@1", "gpt-4o"): 3,
+        ("chat@2", "gpt-4o-mini"): 4,
+        (None, "gpt-4o-mini"): 5,
+        ("chat@1", "gpt-4o-mini"): 6,
+    }
+    first = found["chat@1", "gpt-4o"].samples
+    assert (first.n, first.errors, first.latency_ms) == (3, 1, [100.0, 100.0])
+    assert (len(first.cost_usd), first.tokens_output) == (3, [100, 100])
+    assert found["chat@2", "gpt-4o-mini"].samples.cost_usd == []
+
+
+async def test_scores_belong_to_the_version_they_name_or_to_that_of_their_request(
+    database: Database,
+) -> None:
+    await requests(database, version="chat@1", request_id="a")
+    await requests(database, version="chat@2", of=NEW, request_id="b")
+    await requests(database, version=None, of=NEW, request_id="c")
+    await score(database, 10.0, request_id="a")
+    await score(database, 20.0, request_id="b")
+    await score(database, 30.0, request_id="c")
+    await score(database, 40.0, version="chat@1")
+    await score(database, 50.0, version="chat@2", request_id="a")
+    found = await history(database)
+    assert {key: sorted(group.samples.quality) for key, group in found.items()} == {
+        ("chat@1", "gpt-4o"): [10.0, 40.0],
+        ("chat@2", "gpt-4o-mini"): [20.0, 50.0],
+        (None, "gpt-4o-mini"): [30.0],
+    }
+
+
+async def test_only_the_latest_reports_are_read_though_all_are_counted(database: Database) -> None:
+    await requests(database, 5, version="chat@1", latency_ms=100.0)
+    await requests(database, 5, version="chat@1", latency_ms=300.0)
+    group = (await history(database, limit=5))["chat@1", "gpt-4o"]
+    assert (group.n, group.samples.n, set(group.samples.latency_ms)) == (10, 5, {300.0})
+
+
+async def test_an_endpoint_with_a_configuration_of_its_own_is_no_part_of_its_service(
+    database: Database,
+) -> None:
+    await first_config(database, "chat")
+    await first_config(database, "chat:summarize")
+    await requests(database, 3, version="chat@1")
+    await requests(database, 30, version="chat:summarize@1", endpoint="summarize")
+    assert {key: group.n for key, group in (await history(database)).items()} == {("chat@1", "gpt-4o"): 3}
+    async with database.transaction() as session:
+        found = await observations.traffic(session, "chat", [60_000, 3_600_000])
+    assert [(window, n) for window, n, _ in found] == [(60_000, 3), (3_600_000, 3)]
+    assert found[0][2] == pytest.approx(0.006)
+
+
+async def test_the_rate_of_a_burst_is_spread_over_half_a_minute(database: Database) -> None:
+    await requests(database, 60, version="chat@1")
+    async with database.transaction() as session:
+        rate = await observations.request_rate(session, "chat", step_seconds=300.0)
+        nobody = await observations.request_rate(session, "search", step_seconds=300.0)
+    assert rate is not None
+    assert 1.5 < rate <= 2.0
+    assert nobody is None
+
+
+async def test_a_score_finds_its_request_by_id_in_a_day_that_the_planner_knows_nothing_of(
+    database: Database,
+) -> None:
+    await requests(database, 10_000, version="chat@1")
+    await score(database, 10.0, request_id="of-nobody")
+    pool = await database.pool()
+    plan = await pool.fetch(f"EXPLAIN SELECT m.model FROM quality q {observations._REQUEST_OF_SCORE}")
+    conditions = [line for (line,) in plan if "Index Cond" in line]
+    assert conditions
+    assert all("request_id = q.request_id" in condition for condition in conditions)
