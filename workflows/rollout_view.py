@@ -9,7 +9,7 @@ def details(state: m.RolloutState) -> str:
     return (
         f"**{state.scope}**: {state.from_version} → **{state.to_version}** ({state.plan.strategy})\n\n"
         f"Step {state.step + 1} of {len(state.plan.steps)}, {percent:g} % of the traffic, "
-        f"**{state.shown.replace('_', ' ')}**, {state.seconds_left:g} s left, "
+        f"**{state.shown.replace('_', ' ')}**, {seconds(state.seconds_left)} left, "
         f"{state.extensions} extensions, {state.check_number} looks.\n\n"
         f"Last verdict: **{state.verdict}**. {state.reason}\n\n{state.table}"
     )
@@ -43,3 +43,8 @@ def status(deployment_id: str, state: m.RolloutState | None, *, ended: bool) -> 
         last_verdict=state.verdict,
         last_reason=state.reason,
     )
+
+
+def seconds(length: float) -> str:
+    """A length of time to read: whole seconds, or tenths of a short one."""
+    return f"{length:.0f} s" if length >= 10 or length == 0 else f"{length:.1f} s"

@@ -15,6 +15,7 @@ async def test_a_hold_of_more_than_two_hundred_looks_is_carried_from_run_to_run(
     )
     deployment_id = await lab.open(given)
     handle = await lab.start(deployment_id)
+    lab.at_look[170] = lambda: handle.execute_update("promote")
     lab.at_look[210] = lambda: handle.execute_update("abort")
     outcome = await handle.result()
 
@@ -33,19 +34,20 @@ async def test_a_hold_of_more_than_two_hundred_looks_is_carried_from_run_to_run(
         )
         for run in runs
     ]
-    assert per_run == [CHECKS_PER_RUN] * 5 + [10]
+    assert per_run == [CHECKS_PER_RUN, 210 - CHECKS_PER_RUN]
     assert {run[-1].event_type for run in runs[:-1]} == {
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
     }
-    assert max(len(run) for run in runs) < 1_000
-    assert (await lab.event_types()).count("deployment.held") == 1
+    assert max(len(run) for run in runs) < 2_500
+    assert (await lab.event_types()).count("deployment.held") == 2
+    assert [look.step for look in looks] == [0] * 170 + [1] * 40, "the promotion reached the second run"
 
 
-async def test_each_step_begins_a_run_of_its_own_and_keeps_what_the_last_one_knew(lab: Lab) -> None:
+async def test_a_rollout_of_ordinary_length_is_one_run(lab: Lab) -> None:
     await lab.first_config()
     deployment_id = await lab.open(policy(rollout={"steps": [20, 60, 100], "checkSeconds": 100}))
     await lab.traffic(deployment_id, requests=2_000)
     handle = await lab.start(deployment_id)
     assert (await handle.result()).status == "completed"
-    assert len(await lab.runs(handle)) == 3
+    assert len(await lab.runs(handle)) == 1
     assert [look.number for look in await lab.looks(deployment_id)] == list(range(1, 10))
