@@ -1,8 +1,11 @@
 """Free ports on the loopback interface."""
 
+import random
 import socket
 
 LOOPBACK = "127.0.0.1"
+BELOW_EPHEMERAL = range(20_000, 30_000)
+ATTEMPTS = 20
 
 
 def is_free(port: int) -> bool:
@@ -19,10 +22,13 @@ def is_free(port: int) -> bool:
 def choose(preferred: int) -> int:
     """The preferred port where it is free, else any free one.
 
-    Another process may take it before it is used; whoever listens there must be ready to choose anew.
+    That is one below those which the kernel gives to clients, if one is found: while a server is down for a
+    restart no client comes to sit on its port. Another process may take it before it is used all the same;
+    whoever listens there must be ready to choose anew.
     """
-    if is_free(preferred):
-        return preferred
+    for port in (preferred, *random.sample(BELOW_EPHEMERAL, ATTEMPTS)):
+        if is_free(port):
+            return port
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]

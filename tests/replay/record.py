@@ -29,7 +29,7 @@ from tests.workflows.traffic import Arm
 from worker.run import running_worker
 from workflows import messages as m
 from workflows.optimization import OptimizationWorkflow
-from workflows.rollout import RolloutWorkflow
+from workflows.rollout import CHECKS_PER_RUN, RolloutWorkflow
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -60,7 +60,7 @@ async def rollback(lab: Lab) -> WorkflowHandle[Any, Any]:
 
 
 async def acts(lab: Lab) -> WorkflowHandle[Any, Any]:
-    """Approved, paused by itself and with all, extended, held, promoted, and aborted in its last step."""
+    """Approved, paused by itself and with all, extended, held into a second run, promoted, aborted."""
     await lab.first_config()
     deployment_id = await lab.open(two_steps(approval="before-start", maxExtensions=1))
     handle = lab.handle(deployment_id)
@@ -70,8 +70,10 @@ async def acts(lab: Lab) -> WorkflowHandle[Any, Any]:
         2: lambda: handle.signal(RolloutWorkflow.pause, m.ControlSignal(revision=5)),
         3: lambda: handle.signal(RolloutWorkflow.resume, m.ControlSignal(revision=6)),
         4: lambda: handle.signal(RolloutWorkflow.resume),
-        55: lambda: handle.execute_update(RolloutWorkflow.promote, m.Act(by="ada")),
-        57: lambda: handle.execute_update(RolloutWorkflow.abort, m.Act(by="ada", reason="enough")),
+        CHECKS_PER_RUN + 5: lambda: handle.execute_update(RolloutWorkflow.promote, m.Act(by="ada")),
+        CHECKS_PER_RUN + 7: lambda: handle.execute_update(
+            RolloutWorkflow.abort, m.Act(by="ada", reason="enough")
+        ),
     }
     await lab.start(deployment_id, skipping=False)
     await approving

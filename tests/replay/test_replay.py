@@ -32,9 +32,19 @@ def test_every_recorded_history_plays_in_the_sandbox(hash_seed: int) -> None:
     assert played.returncode == 0, played.stderr
 
 
-def test_the_recorded_canary_is_four_steps_and_its_rollback_two() -> None:
-    assert len(list(HISTORIES.glob("rollout-canary.*.json"))) == 4
-    assert len(list(HISTORIES.glob("rollout-rollback.*.json"))) == 2
+@pytest.mark.parametrize(("name", "steps"), [("rollout-canary", 4), ("rollout-rollback", 2)])
+def test_the_recorded_canary_is_four_steps_and_its_rollback_two(name: str, steps: int) -> None:
+    history = json.loads((HISTORIES / f"{name}.1.json").read_text(encoding="utf-8"))
+    called = [
+        event["activityTaskScheduledEventAttributes"]["activityType"]["name"]
+        for event in history["events"]
+        if "activityTaskScheduledEventAttributes" in event
+    ]
+    assert called.count("enter-step") == steps
+
+
+def test_a_recorded_rollout_goes_on_in_a_second_run() -> None:
+    assert len(list(HISTORIES.glob("rollout-acts.*.json"))) == 2
 
 
 def test_a_history_that_does_not_fit_is_told(tmp_path: Path) -> None:
