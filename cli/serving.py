@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from importlib.metadata import version
+from pathlib import Path
 
 from api.app import create_app
 from api.serve import server_for
@@ -35,7 +36,7 @@ async def serving(settings: Settings, listener: socket.socket) -> AsyncIterator[
         admin_key=key.get_secret_value() if key else None,
         redis_url=settings.redis_url,
         step_seconds=settings.step_seconds,
-        data_dir=str(settings.data_dir),
+        data_dir=str(_nearest_folder(settings.data_dir)),
     )
     server = server_for(app)
     task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -50,6 +51,11 @@ async def serving(settings: Settings, listener: socket.socket) -> AsyncIterator[
         watch.cancel()
         await asyncio.gather(task, watch, return_exceptions=True)
         await database.close()
+
+
+def _nearest_folder(path: Path) -> Path:
+    """The folder, or the nearest one above it that is there: `serve` alone keeps no data."""
+    return next(folder for folder in (path, *path.parents, Path()) if folder.is_dir())
 
 
 async def _watch_leases(database: Database) -> None:

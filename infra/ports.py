@@ -26,9 +26,9 @@ def choose(preferred: int) -> int:
     restart no client comes to sit on its port. Another process may take it before it is used all the same;
     whoever listens there must be ready to choose anew.
     """
-    for port in (preferred, *random.sample(BELOW_EPHEMERAL, ATTEMPTS)):
-        if is_free(port):
-            return port
+    for candidate in (preferred, *random.sample(BELOW_EPHEMERAL, ATTEMPTS)):
+        if is_free(candidate):
+            return candidate
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]

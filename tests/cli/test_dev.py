@@ -137,9 +137,7 @@ def test_a_missing_address_is_named(start: Start, command: str) -> None:
     assert "DATABASE_URL" in error
 
 
-def test_the_parts_run_alone_against_given_servers(
-    start: Start, stack: EmbeddedStack, tmp_path: Path
-) -> None:
+def test_the_parts_run_alone_against_given_servers(start: Start, stack: EmbeddedStack) -> None:
     given = {
         "DATABASE_URL": stack.database_url,
         "REDIS_URL": stack.redis_url,
@@ -152,7 +150,7 @@ def test_the_parts_run_alone_against_given_servers(
     worker = start("worker", **given)
     server = start("serve", "--port", "0", **given)
     assert server.stderr is not None
-    address = server.stderr.readline().split()[-1]
+    address = next(line for line in server.stderr if line.startswith("serving")).split()[-1]
     deadline = time.monotonic() + START_SECONDS
     while health(address)["status"] != "healthy" and time.monotonic() < deadline:
         time.sleep(0.1)
