@@ -48,6 +48,9 @@ async def test_soak(stack: EmbeddedStack, loop: Loop, tmp_path: Path) -> None:
         load = [asyncio.create_task(_use(loop, name, deadline)) for name in SERVICES]
         done = await _break(stack, loop, [first, second], random_, deadline)
         await asyncio.gather(*load)
+        for worker in (first, second):  # One that was started while Temporal was away has ended.
+            await worker.kill()
+            await worker.start()
         await _settle(loop)
     outcomes = await _account(loop)
     print(f"seed {SEED}: faults {dict(done)}, outcomes {dict(outcomes)}")  # noqa: T201  what it is run for
