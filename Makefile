@@ -40,3 +40,7 @@ test: lint
 
 bench-gate: install
 	$(BIN)/python -m bench.gate
+
+# Random faults under load, for SOAK_SECONDS (600), by SOAK_SEED (7).
+soak: install
+	SOAK_SECONDS=$${SOAK_SECONDS:-600} SOAK_SEED=$${SOAK_SEED:-7} $(BIN)/pytest --timeout 0 tests/chaos/soak.py
