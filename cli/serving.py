@@ -67,3 +67,6 @@ async def _watch_leases(database: Database) -> None:
                 log.warning(note)
         except DatabaseError as error:
             log.warning("leases are not watched: %s", error)
+        except Exception:
+            # Whatever it is, the next round must come.
+            log.exception("leases are not watched")

@@ -6,6 +6,7 @@ from cli import logs
 from cli.running import run as run_loop
 from cli.running import stop_requested
 from cli.settings import Settings, SettingsError, load, require
+from domain.errors import OptimizerError
 
 
 def worker() -> None:
@@ -17,7 +18,11 @@ def worker() -> None:
         typer.echo(f"worker: {error}", err=True)
         raise typer.Exit(2) from None
     logs.set_up(settings.log_level)
-    run_loop(run(settings))
+    try:
+        run_loop(run(settings))
+    except (OptimizerError, RuntimeError) as error:
+        typer.echo(f"worker: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 async def run(settings: Settings) -> None:

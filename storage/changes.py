@@ -10,6 +10,7 @@ from domain.policy import ServicePolicy, Strategy
 from domain.rollout_plan import plan_rollout
 from domain.scope import Scope
 from storage import configs, control, rollouts
+from storage.tables import ScopeState
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,12 @@ async def change_config(session: AsyncSession, change: Change) -> ChangeOutcome:
         PreconditionFailed: another version is served than the caller expects.
     """
     row = await control.hold(session)
-    if row.state == "stopped":
-        return await _mend(session, change, row.reason)
+    stopped = row.state == "stopped"
+    if stopped and not (change.strategy == "immediate" and change.may_mend):
+        raise Stopped(f"emergency stop: {row.reason}. Only an immediate update by an admin goes through")
     name = str(change.scope)
-    await rollouts.require_no_other(session, name)
+    if not stopped:
+        await rollouts.require_no_other(session, name)
     state = await configs.lock_scope(session, name)
     present = await configs.active(session, change.scope)
     _require_expected(change, present)
@@ -63,6 +66,8 @@ async def change_config(session: AsyncSession, change: Change) -> ChangeOutcome:
         return ChangeOutcome(version.version)
     if present.config == change.config:
         return ChangeOutcome(present.version, unchanged=True)
+    if stopped:
+        return await _mend(session, change, state, present)
     rollout = await rollouts.open_rollout(
         session,
         rollouts.NewRollout(
@@ -85,20 +90,10 @@ def _require_expected(change: Change, present: configs.ActiveConfig | None) -> N
         raise PreconditionFailed(f"{change.scope} serves {served}, not {change.expected_version}")
 
 
-async def _mend(session: AsyncSession, change: Change, reason: str | None) -> ChangeOutcome:
-    """During an emergency stop: served at once, without a workflow, by an admin's hand only."""
-    if change.strategy != "immediate" or not change.may_mend:
-        raise Stopped(f"emergency stop: {reason}. Only an immediate update by an admin goes through")
-    state = await configs.lock_scope(session, str(change.scope))
-    present = await configs.active(session, change.scope)
-    _require_expected(change, present)
-    if present is None:
-        version = await configs.apply_first(
-            session, state, change.config, by=change.by, change_type="manual", reason=change.reason
-        )
-        return ChangeOutcome(version.version)
-    if present.config == change.config:
-        return ChangeOutcome(present.version, unchanged=True)
+async def _mend(
+    session: AsyncSession, change: Change, state: ScopeState, present: configs.ActiveConfig
+) -> ChangeOutcome:
+    """During an emergency stop: served at once, without a workflow."""
     version = await configs.create_version(
         session,
         state,

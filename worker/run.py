@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 WORKFLOWS = [OptimizationWorkflow, RolloutWorkflow, TickWorkflow, ReconcileWorkflow, MaintainWorkflow]
 RECONCILE_SECONDS = 30.0
 SYNC_SECONDS = 30.0
+# No more than there are connections to the database.
+CONCURRENT_ACTIVITIES = 20
 DEPLOYMENT_NAME = "llm-optimizer"
 DRAIN = timedelta(seconds=10)
 
@@ -109,7 +111,7 @@ def build_worker(
             loop.maintain,
         ],
         interceptors=[HouseRules()],
-        max_concurrent_activities=50,
+        max_concurrent_activities=CONCURRENT_ACTIVITIES,
         graceful_shutdown_timeout=DRAIN,
         # Named, not versioned: without a name the SDK reads every loaded module to make one, for seconds.
         deployment_config=WorkerDeploymentConfig(

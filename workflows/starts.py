@@ -1,5 +1,6 @@
 """Starting a workflow for a row that is there already, in the one way that is safe to repeat."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from domain.base import Message
 from domain.errors import ServiceUnavailable
 from workflows import ids, visibility
 from workflows import messages as m
@@ -30,21 +32,8 @@ async def start_optimization(client: Client, optimization_id: str, *, summary: s
         ServiceUnavailable: Temporal refused for certain.
         StartUnknown: it may have started.
     """
-    try:
-        await client.start_workflow(
-            OptimizationWorkflow.run,
-            m.OptimizationInput(optimization_id=optimization_id),
-            id=ids.optimization(optimization_id),
-            task_queue=ids.TASK_QUEUE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            static_summary=visibility.brief(summary),
-            rpc_timeout=RPC_TIMEOUT,
-        )
-    except WorkflowAlreadyStartedError:
-        return
-    except RPCError as error:
-        raise _failed_start(error) from error
+    arg = m.OptimizationInput(optimization_id=optimization_id)
+    await _start(client, OptimizationWorkflow.run, arg, ids.optimization(optimization_id), summary)
 
 
 async def start_rollout(client: Client, deployment_id: str, *, summary: str) -> None:
@@ -54,11 +43,18 @@ async def start_rollout(client: Client, deployment_id: str, *, summary: str) -> 
         ServiceUnavailable: Temporal refused for certain.
         StartUnknown: it may have started.
     """
+    arg = m.RolloutInput(deployment_id=deployment_id)
+    await _start(client, RolloutWorkflow.run, arg, ids.rollout(deployment_id), summary)
+
+
+async def _start(
+    client: Client, run: Callable[..., Awaitable[Any]], arg: Message, workflow_id: str, summary: str
+) -> None:
     try:
         await client.start_workflow(
-            RolloutWorkflow.run,
-            m.RolloutInput(deployment_id=deployment_id),
-            id=ids.rollout(deployment_id),
+            run,
+            arg,
+            id=workflow_id,
             task_queue=ids.TASK_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
