@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install demo test lint lock bench-gate soak
+.PHONY: install demo test lint temporal lock bench-gate soak
 
 install: $(VENV)/.installed
 
@@ -35,8 +35,12 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: lint temporal
 	$(BIN)/pytest
+
+# The Temporal server that the embedded stack runs: found, fetched or, once, built.
+temporal: install
+	@$(BIN)/python -m infra.temporal_binary
 
 bench-gate: install
 	$(BIN)/python -m bench.gate

@@ -33,7 +33,7 @@ class Component(ABC):
     """
 
     name: ClassVar[str]
-    preferred_ports: ClassVar[tuple[int, ...]]
+    preferred_ports: tuple[int | None, ...]
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     orphan_signal: ClassVar[signal.Signals] = signal.SIGKILL
 

@@ -44,6 +44,7 @@ class EmbeddedStack:
         temporal_address: str | None = None,
         temporal_ui: bool = True,
         time_skipping: bool = False,
+        usual_ports: bool = True,
         log: Callable[[str], None] = lambda _line: None,
     ) -> None:
         """Describes the stack; nothing is started yet.
@@ -52,6 +53,8 @@ class EmbeddedStack:
             data_dir: made where there is none.
             database_url, redis_url, temporal_address: servers given from outside, which are then not started.
             temporal_ui: whether Temporal's UI runs too.
+            usual_ports: whether ports that people know are taken where they are free; else any free ones,
+                on which no other stack comes to sit while a component is down.
             time_skipping: whether clients may skip time in workflows, for tests.
             log: receives a line, for the user to read, for what takes long.
         """
@@ -64,6 +67,7 @@ class EmbeddedStack:
         self._temporal_address = temporal_address
         self._temporal_ui = temporal_ui
         self._time_skipping = time_skipping
+        self._usual_ports = usual_ports
         self._log = log
         self._folder_lock = FolderLock(self.data_dir)
 
@@ -134,6 +138,9 @@ class EmbeddedStack:
                 time_skipping=self._time_skipping,
                 log=self._log,
             )
+        if not self._usual_ports:
+            for component in self._components():
+                component.preferred_ports = (None,) * len(component.preferred_ports)
         try:
             async with asyncio.TaskGroup() as group:
                 for component in self._components():

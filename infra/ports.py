@@ -19,14 +19,15 @@ def is_free(port: int) -> bool:
         return True
 
 
-def choose(preferred: int) -> int:
-    """The preferred port where it is free, else any free one.
+def choose(preferred: int | None) -> int:
+    """The preferred port, if there is one and it is free, else any free one.
 
     That is one below those which the kernel gives to clients, if one is found: while a server is down for a
     restart no client comes to sit on its port. Another process may take it before it is used all the same;
     whoever listens there must be ready to choose anew.
     """
-    for candidate in (preferred, *random.sample(BELOW_EPHEMERAL, ATTEMPTS)):
+    wanted = [] if preferred is None else [preferred]
+    for candidate in (*wanted, *random.sample(BELOW_EPHEMERAL, ATTEMPTS)):
         if is_free(candidate):
             return candidate
     with socket.socket() as probe:

@@ -8,6 +8,7 @@ take the command line `server start-dev`, and say their server's version on `--v
 import asyncio
 import re
 import shutil
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -103,3 +104,16 @@ async def _downloaded(cache: Path, log: Callable[[str], None]) -> Path:
 
 async def _built(cache: Path, log: Callable[[str], None]) -> Path:
     return await _checked(await temporal_build.build(cache, log))
+
+
+def main() -> None:
+    """Finds or makes the program ahead of need, and prints where it is."""
+    try:
+        program = asyncio.run(find_temporal(lambda line: print(line, file=sys.stderr, flush=True)))
+    except StackError as error:
+        sys.exit(str(error))
+    print(program)
+
+
+if __name__ == "__main__":
+    main()

@@ -24,7 +24,7 @@ TABLES = (
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedStack]:
     """One embedded stack for all tests, with time skipping."""
     folder: Path = tmp_path_factory.mktemp("stack")
-    async with EmbeddedStack(folder, time_skipping=True, temporal_ui=False) as started:
+    async with EmbeddedStack(folder, time_skipping=True, temporal_ui=False, usual_ports=False) as started:
         await asyncio.to_thread(upgrade, started.database_url)
         yield started
 

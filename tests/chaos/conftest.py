@@ -18,7 +18,7 @@ from tests.chaos.loop import Loop
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedStack]:
     """Servers for one file of tests. Time passes as it does."""
     folder = tmp_path_factory.mktemp("chaos")
-    async with EmbeddedStack(folder, temporal_ui=False) as started:
+    async with EmbeddedStack(folder, temporal_ui=False, usual_ports=False) as started:
         await asyncio.to_thread(upgrade, started.database_url)
         yield started
 

@@ -87,5 +87,7 @@ def hold() -> Iterator[Callable[[Path], Holder]]:
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedStack]:
     """One whole stack with time skipping, shared by the module's tests."""
-    async with EmbeddedStack(tmp_path_factory.mktemp("stack"), time_skipping=True) as stack:
+    async with EmbeddedStack(
+        tmp_path_factory.mktemp("stack"), time_skipping=True, usual_ports=False
+    ) as stack:
         yield stack
