@@ -22,7 +22,8 @@ async def test_a_hold_of_more_than_two_hundred_looks_is_carried_from_run_to_run(
     assert outcome.status == "rolled_back"
     looks = await lab.looks(deployment_id)
     assert [look.number for look in looks] == list(range(1, 211))
-    gaps = [after.at - before.at for before, after in pairwise(looks)]
+    # A person's act is seen to at once: the look after it is not waited for.
+    gaps = [after.at - before.at for before, after in pairwise(looks) if before.number not in (170, 171)]
     assert min(gaps) >= 30_000, "the hold is looked at every 30 seconds, and no more often"
 
     runs = await lab.runs(handle)
