@@ -284,6 +284,11 @@ class Lab:
             steps = (await session.execute(query.order_by(RolloutStep.step))).scalars()
             return [step.traffic_percent for step in steps]
 
+    async def step_start(self, deployment_id: str, step: int) -> int:
+        """When a step began, by the workflow's clock."""
+        async with self.database.transaction() as session:
+            return (await session.get_one(RolloutStep, (deployment_id, step))).started_at
+
     async def let_arrivals_age(self, millis: int) -> None:
         """Until what has arrived so far is so old by the database's clock."""
         async with self.database.transaction() as session:

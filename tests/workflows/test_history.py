@@ -22,9 +22,12 @@ async def test_a_hold_of_more_than_two_hundred_looks_is_carried_from_run_to_run(
     assert outcome.status == "rolled_back"
     looks = await lab.looks(deployment_id)
     assert [look.number for look in looks] == list(range(1, 211))
-    # A person's act is seen to at once: the look after it is not waited for.
-    gaps = [after.at - before.at for before, after in pairwise(looks) if before.number not in (170, 171)]
+    step_ends = {2: await lab.step_start(deployment_id, 0), 172: await lab.step_start(deployment_id, 1)}
+    gaps = [after.at - before.at for before, after in pairwise(looks) if after.number not in step_ends]
+    assert len(gaps) == 207
     assert min(gaps) >= 30_000, "the hold is looked at every 30 seconds, and no more often"
+    # A step ends by its own clock: where its first look came late, its last is that much nearer to it.
+    assert [looks[number - 1].at - start >= 60_000 for number, start in step_ends.items()] == [True, True]
 
     runs = await lab.runs(handle)
     per_run = [
