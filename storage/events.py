@@ -1,25 +1,12 @@
 """The outbox: an event is written in the transaction of the change that it reports."""
 
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.events import EventType
 from domain.ids import new_id
 from storage.tables import Event
-
-EventType = Literal[
-    "config.changed",
-    "optimization.complete",
-    "deployment.started",
-    "deployment.progressed",
-    "deployment.completed",
-    "deployment.failed",
-    "deployment.held",
-    "rollback.triggered",
-    "rollback.completed",
-    "anomaly.detected",
-    "alert.raised",
-]
 
 
 def emit(session: AsyncSession, type_: EventType, scope: str, data: dict[str, Any]) -> None:

@@ -188,7 +188,7 @@ async def read_snapshot(connection: "asyncpg.Connection[asyncpg.Record]") -> Sna
 
 
 def _millis(column: str) -> str:
-    return f"(extract(epoch FROM {column}) * 1000)::bigint"
+    return f"floor(extract(epoch FROM {column}) * 1000)::bigint"
 
 
 _SCOPES = f"""

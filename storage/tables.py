@@ -20,9 +20,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Millis(TypeDecorator[int]):
-    """A `timestamptz` in PostgreSQL, integer milliseconds since the epoch in Python."""
+    """A `timestamptz` in PostgreSQL, integer milliseconds since the epoch in Python, rounded down."""
 
     impl = TIMESTAMP(timezone=True)
     cache_ok = True
@@ -31,7 +33,7 @@ class Millis(TypeDecorator[int]):
         return None if value is None else datetime.fromtimestamp(value / 1000, UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> int | None:
-        return None if value is None else round(value.timestamp() * 1000)
+        return None if value is None else (value - _EPOCH) // timedelta(milliseconds=1)
 
 
 def db_now() -> ColumnElement[int]:
@@ -234,15 +236,92 @@ class OptimizedService(Base):
 
 
 class Event(Base):
-    """The outbox and log of events, written in the transaction of the change that they report."""
+    """The outbox and log of events, written in the transaction of the change that they report.
+
+    `sequence` is by insertion, and may become visible out of order; `position`, given after the commit,
+    is the one order in which everybody reads. None: not published yet.
+    """
 
     __tablename__ = "events"
     sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    position: Mapped[int | None] = mapped_column(BigInteger, unique=True)
     id: Mapped[str] = mapped_column(unique=True)
     type: Mapped[str]
     scope: Mapped[str]
     timestamp: Mapped[int] = mapped_column(Millis, server_default=func.now())
     data: Mapped[Json]
+
+
+class EventLog(Base):
+    """The one row that tells up to which position events are published. Its lock is the right to publish."""
+
+    __tablename__ = "event_log"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger)
+
+
+class Webhook(Base):
+    """An endpoint that is sent events. `events` None: every type.
+
+    `source` is `api`, or `file` where the settings' YAML names it. `position` is up to where the log was
+    taken over into `webhook_deliveries`. A secret that was replaced signs beside its successor for a while.
+    """
+
+    __tablename__ = "webhooks"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    url: Mapped[str]
+    events: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    headers: Mapped[Json] = mapped_column(server_default="{}")
+    secret: Mapped[str | None]
+    previous_secret: Mapped[str | None]
+    previous_secret_until: Mapped[int | None] = mapped_column(Millis)
+    retry_policy: Mapped[Json]
+    enabled: Mapped[bool] = mapped_column(Boolean, server_default="true")
+    disabled_reason: Mapped[str | None]
+    source: Mapped[str]
+    position: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+    created_by: Mapped[str]
+    updated_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+
+
+class WebhookDelivery(Base):
+    """An event on its way to an endpoint, and what became of it.
+
+    Of each `lane` the lowest position that is `pending` goes first, and the others wait for it: the event's
+    scope, or for a redelivery a lane of its own.
+    """
+
+    __tablename__ = "webhook_deliveries"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    event_id: Mapped[str]
+    event_type: Mapped[str]
+    position: Mapped[int] = mapped_column(BigInteger)
+    lane: Mapped[str]
+    status: Mapped[str]
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    next_attempt_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+    response_status: Mapped[int | None] = mapped_column(Integer)
+    error: Mapped[str | None]
+    duration_ms: Mapped[float | None] = mapped_column(Float)
+    created_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+    last_attempt_at: Mapped[int | None] = mapped_column(Millis)
+    ended_at: Mapped[int | None] = mapped_column(Millis)
+
+
+class AuditEntry(Base):
+    """Who did what. PostgreSQL itself refuses to change or delete an entry."""
+
+    __tablename__ = "audit_log"
+    sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+    principal_id: Mapped[str]
+    principal_name: Mapped[str]
+    action: Mapped[str]
+    target: Mapped[str]
+    request_id: Mapped[str | None]
+    details: Mapped[Json | None]
 
 
 class IdempotencyKey(Base):

@@ -16,7 +16,7 @@ from storage.migrations import upgrade
 
 TABLES = (
     "rollouts, rollout_steps, rollout_checks, optimized_services, optimizations, scopes, config_versions, "
-    "services, api_keys, events, idempotency_keys, metrics, quality"
+    "services, api_keys, events, idempotency_keys, metrics, quality, webhooks, webhook_deliveries, audit_log"
 )
 
 
@@ -43,6 +43,7 @@ async def database(stack: EmbeddedStack) -> AsyncIterator[Database]:
     await connection.execute(
         "UPDATE control SET state = 'running', epoch = 0, revision = 0, reason = NULL, changed_by = NULL"
     )
+    await connection.execute("UPDATE event_log SET position = 0")
     await connection.close()
     opened = Database(stack.database_url)
     yield opened

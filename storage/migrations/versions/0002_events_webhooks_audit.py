@@ -1,0 +1,98 @@
+"""The published order of events, webhooks with their deliveries, and the audit log."""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+_STATEMENTS = (
+    "ALTER TABLE events ADD COLUMN position bigint UNIQUE",
+    """
+    CREATE TABLE event_log (
+        id integer PRIMARY KEY CHECK (id = 1),
+        position bigint NOT NULL
+    )
+    """,
+    "INSERT INTO event_log (id, position) VALUES (1, 0)",
+    "CREATE INDEX events_unpublished ON events (sequence) WHERE position IS NULL",
+    "CREATE INDEX events_type ON events (type, position)",
+    "CREATE INDEX events_timestamp ON events (timestamp)",
+    "DROP INDEX events_scope",
+    "CREATE INDEX events_scope ON events (scope, position)",
+    # Publishing changes rows as well, and tells of it in a notification of its own.
+    "DROP TRIGGER notify ON events",
+    "CREATE TRIGGER notify AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION notify_change()",
+    """
+    CREATE TABLE webhooks (
+        id text PRIMARY KEY,
+        url text NOT NULL,
+        events text[],
+        headers jsonb NOT NULL DEFAULT '{}',
+        secret text,
+        previous_secret text,
+        previous_secret_until timestamptz,
+        retry_policy jsonb NOT NULL,
+        enabled boolean NOT NULL DEFAULT true,
+        disabled_reason text,
+        source text NOT NULL CHECK (source IN ('api', 'file')),
+        position bigint NOT NULL,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        created_by text NOT NULL,
+        updated_at timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+    """
+    CREATE TABLE webhook_deliveries (
+        id text PRIMARY KEY,
+        webhook_id text NOT NULL REFERENCES webhooks ON DELETE CASCADE,
+        event_id text NOT NULL,
+        event_type text NOT NULL,
+        position bigint NOT NULL,
+        lane text NOT NULL,
+        status text NOT NULL CHECK (status IN ('pending', 'delivered', 'failed')),
+        attempts integer NOT NULL DEFAULT 0,
+        next_attempt_at timestamptz NOT NULL DEFAULT now(),
+        response_status integer,
+        error text,
+        duration_ms double precision,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        last_attempt_at timestamptz,
+        ended_at timestamptz,
+        UNIQUE (webhook_id, position)
+    )
+    """,
+    "CREATE INDEX webhook_deliveries_pending ON webhook_deliveries (webhook_id, lane, position) "
+    "WHERE status = 'pending'",
+    "CREATE INDEX webhook_deliveries_created ON webhook_deliveries (created_at)",
+    """
+    CREATE TABLE audit_log (
+        sequence bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        at timestamptz NOT NULL DEFAULT now(),
+        principal_id text NOT NULL,
+        principal_name text NOT NULL,
+        action text NOT NULL,
+        target text NOT NULL,
+        request_id text,
+        details jsonb
+    )
+    """,
+    "CREATE INDEX audit_log_target ON audit_log (target, sequence)",
+    "CREATE INDEX audit_log_action ON audit_log (action, sequence)",
+    """
+    CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'the audit log is append-only';
+    END $$
+    """,
+    "CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_log "
+    "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()",
+    "CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON webhooks "
+    "FOR EACH STATEMENT EXECUTE FUNCTION notify_change()",
+)
+
+
+def upgrade() -> None:
+    for statement in _STATEMENTS:
+        op.execute(statement)
