@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -51,6 +52,14 @@ class Holder:
         assert self.process.stdout is not None
         self.ports: list[int] = json.loads(self.process.stdout.readline())["ports"]
         self.descendants = psutil.Process(self.process.pid).children(recursive=True)
+
+    def names(self) -> list[str]:
+        """Names of the descendants; PostgreSQL's workers come and go, and those that went are left out."""
+        names = []
+        for process in self.descendants:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                names.append(process.name())
+        return names
 
     def end(self, number: signal.Signals) -> None:
         """Sends the signal as a terminal does, to the whole process group, and waits for the process."""

@@ -17,7 +17,7 @@ def test_nothing_is_left_and_the_ports_are_free(
     hold: Callable[[Path], Any], tmp_path: Path, number: signal.Signals
 ) -> None:
     holder = hold(tmp_path)
-    names = [process.name() for process in holder.descendants]
+    names = holder.names()
     assert {"postgres", "redis-server", "temporal-devserver"} <= set(names)
     assert names.count("postgres") > 1
     holder.end(number)
