@@ -1,5 +1,6 @@
 """The application: its parts put together, and their life with it."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, TypedDict
@@ -17,6 +18,8 @@ from api.configs.shortcut import ConfigShortcut
 from api.context import API_PREFIX, RequestContext
 from api.deployments import endpoints as deployments
 from api.errors import ErrorResponse, add_exception_handlers
+from api.events import endpoints as events
+from api.events.feed import EventFeed
 from api.instruments import Instruments
 from api.optimizations import endpoints as optimizations
 from api.reports import endpoints as reports
@@ -27,6 +30,7 @@ from api.system.health import Health
 from api.system.status import StatusReader
 from api.temporal import Connect, Temporal
 from domain.policy import STEP_SECONDS
+from storage import fanout
 from storage.database import Database
 from storage.intake import Intake
 from storage.snapshot import LiveSnapshot
@@ -63,9 +67,11 @@ class State(TypedDict):
 class Application(FastAPI):
     """FastAPI behind the shortcut of configuration reads."""
 
-    def __init__(self, shortcut: ConfigShortcut, **options: Any) -> None:
+    def __init__(self, shortcut: ConfigShortcut, draining: asyncio.Event, **options: Any) -> None:
         super().__init__(**options)
         self._shortcut = shortcut
+        self.draining = draining
+        """To be set when the server is to end: streams, which never would, end then."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not await self._shortcut.answers(scope, send):
@@ -83,7 +89,7 @@ def create_app(
     step_seconds: float = STEP_SECONDS,
     max_body_bytes: int = MAX_BODY_BYTES,
     data_dir: str = ".",
-) -> FastAPI:
+) -> Application:
     """The REST API over a migrated database, which stays the caller's to close.
 
     `connect_temporal` gives a client with the pydantic data converter; it is called when Temporal is first
@@ -93,7 +99,7 @@ def create_app(
     instruments, snapshot = Instruments(), LiveSnapshot(database)
     intake = Intake(database, override=snapshot.price_override)
     temporal = Temporal(connect_temporal)
-    redis = Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2) if redis_url else None
+    redis = fanout.connect(redis_url) if redis_url else None
     server = Server(
         database=database,
         intake=intake,
@@ -103,6 +109,7 @@ def create_app(
         temporal=temporal,
         health=Health(database, redis, temporal, data_dir=data_dir, version=version),
         status=StatusReader(database, intake, temporal, mode=mode),
+        events=EventFeed(database, redis),
         instruments=instruments,
         step_seconds=step_seconds,
     )
@@ -110,6 +117,7 @@ def create_app(
     shortcut = ConfigShortcut(server.configs, server.authenticator, instruments)
     app = Application(
         shortcut,
+        server.draining,
         title="LLM Auto-Optimizer",
         version=version,
         lifespan=lambda _: _running(server, redis),
@@ -118,7 +126,7 @@ def create_app(
         responses=_ERRORS,
     )
     api = APIRouter(prefix=API_PREFIX)
-    for module in (reports, configs, optimizations, deployments, services, admin, system):
+    for module in (reports, configs, optimizations, deployments, services, events, admin, system):
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(system.probes)
@@ -131,7 +139,8 @@ def create_app(
 async def _running(server: Server, redis: Redis | None) -> AsyncIterator[State]:
     await server.snapshot.start()
     await server.intake.start()
-    yield {"server": server}
+    async with server.events.running():
+        yield {"server": server}
     await server.background.close(DRAIN_SECONDS)
     await server.intake.close()
     await server.snapshot.close()

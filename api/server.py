@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from api.auth import Authenticator
 from api.configs.reader import ConfigReader
+from api.events.feed import EventFeed
 from api.instruments import Instruments
 from api.system.health import Health
 from api.system.status import StatusReader
@@ -42,7 +43,7 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """`step_seconds` is the default length of a rollout's step."""
+    """`step_seconds` is the default length of a rollout's step. `draining` is set when streams must end."""
 
     database: Database
     intake: Intake
@@ -52,8 +53,10 @@ class Server:
     temporal: Temporal
     health: Health
     status: StatusReader
+    events: EventFeed
     instruments: Instruments
     step_seconds: float
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
     background: Background = field(default_factory=Background)
 
     async def refresh(self) -> None:

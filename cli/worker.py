@@ -36,7 +36,9 @@ async def run(settings: Settings) -> None:
     database = Database(settings.database_url or "")
     client = await connect(settings, address=settings.temporal_address or "")
     try:
-        async with running_worker(database, client, step_seconds=settings.step_seconds):
+        async with running_worker(
+            database, client, step_seconds=settings.step_seconds, redis_url=settings.redis_url
+        ):
             await stopped.wait()
     finally:
         await database.close()

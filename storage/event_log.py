@@ -30,8 +30,11 @@ async def publish(session: AsyncSession) -> list[Event]:
 
     To be called in a transaction of its own, again while it gives any.
     """
-    log = (await session.execute(select(EventLog).with_for_update())).scalar_one()
     waiting = select(Event).where(Event.position.is_(None)).order_by(Event.sequence).limit(BATCH)
+    # Every process tries at once: only those that see something queue up for the lock.
+    if (await session.execute(waiting.with_only_columns(Event.sequence).limit(1))).first() is None:
+        return []
+    log = (await session.execute(select(EventLog).with_for_update())).scalar_one()
     events = list((await session.execute(waiting)).scalars())
     if not events:
         return []
@@ -50,6 +53,11 @@ async def publish(session: AsyncSession) -> list[Event]:
 async def end(session: AsyncSession) -> int:
     """The position of the newest published event, 0 before the first."""
     return (await session.execute(select(EventLog.position))).scalar_one()
+
+
+async def installation(session: AsyncSession) -> str:
+    """A name of this database's own."""
+    return (await session.execute(select(EventLog.installation))).scalar_one()
 
 
 async def after(

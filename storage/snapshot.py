@@ -14,6 +14,7 @@ from domain.deployment import OPEN_STATUSES
 from domain.errors import DatabaseError
 from domain.policy import CandidateModel
 from domain.serving import Canary, Served, ServingTable
+from storage.broadcast import Broadcast
 from storage.database import Database, unreachable_as_database_error
 from storage.keys import Principal
 
@@ -56,7 +57,9 @@ class LiveSnapshot:
         self._poll_seconds = poll_seconds
         self._current: Snapshot | None = None
         self._offset_ms = time.time() * 1000 - _monotonic_ms()
-        self._changed = asyncio.Event()
+        self.changed = Broadcast()
+        """Tells of each new snapshot."""
+        self._notification = asyncio.Event()
         self._loading = asyncio.Lock()
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -118,8 +121,8 @@ class LiveSnapshot:
         pause = self._poll_seconds
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), pause)
-            self._changed.clear()
+                await asyncio.wait_for(self._notification.wait(), pause)
+            self._notification.clear()
             try:
                 await self.refresh()
                 pause = self._poll_seconds
@@ -138,6 +141,7 @@ class LiveSnapshot:
             loaded = await read_snapshot(connection)
         if loaded != self._current:
             self._current = loaded
+            self.changed.tell()
 
     async def _listening(self) -> "asyncpg.Connection[asyncpg.Record]":
         if self._connection is None or self._connection.is_closed():
@@ -149,10 +153,10 @@ class LiveSnapshot:
 
     def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         if payload in RELEVANT:
-            self._changed.set()
+            self._notification.set()
 
     def _ended(self, _connection: object) -> None:
-        self._changed.set()
+        self._notification.set()
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -253,11 +253,15 @@ class Event(Base):
 
 
 class EventLog(Base):
-    """The one row that tells up to which position events are published. Its lock is the right to publish."""
+    """The one row that tells up to which position events are published. Its lock is the right to publish.
+
+    `installation` tells this database's events from another's where both share a Redis.
+    """
 
     __tablename__ = "event_log"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger)
+    installation: Mapped[str]
 
 
 class Webhook(Base):

@@ -17,8 +17,10 @@ from activities.optimization import OptimizationActivities
 from activities.rollout import RolloutActivities
 from domain.decision.strategy import StructuredPriorStrategy
 from domain.errors import DatabaseError
+from storage import fanout, publisher
 from storage.changefeed import ChangeFeed
 from storage.database import Database
+from storage.fanout import FanOut
 from worker import dispatcher, visibility
 from worker.interceptors import HouseRules
 from worker.schedules import Schedules, ensure_housekeeping
@@ -44,13 +46,14 @@ async def running_worker(
     client: Client,
     *,
     step_seconds: float,
+    redis_url: str | None = None,
     housekeeping: bool = True,
     task_queue: str = ids.TASK_QUEUE,
 ) -> AsyncIterator[Worker]:
     """A worker that polls while the block runs, and drains at its end.
 
-    `step_seconds` is the server's default for the length of a step. Without `housekeeping` nothing is
-    dispatched and no schedule is kept.
+    `step_seconds` is the server's default for the length of a step. `redis_url` is where events are sent for
+    the API's replicas. Without `housekeeping` nothing is dispatched or published and no schedule is kept.
     """
     searchable = await visibility.register(client)
     worker = build_worker(
@@ -61,10 +64,13 @@ async def running_worker(
             yield worker
             return
         await ensure_housekeeping(client, reconcile_seconds=RECONCILE_SECONDS)
+        redis = fanout.connect(redis_url) if redis_url else None
+        fan_out = FanOut(redis, database) if redis is not None else None
         async with ChangeFeed(database) as feed:
             work = feed.event("optimizations", "rollouts", "control")
             policies = feed.event("services", "control")
             tasks = [
+                asyncio.create_task(publisher.run(database, fan_out, feed.event("events"))),
                 asyncio.create_task(dispatcher.run(database, client, work)),
                 asyncio.create_task(_keep_schedules(database, client, policies)),
             ]
@@ -74,6 +80,8 @@ async def running_worker(
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                if redis is not None:
+                    await redis.aclose()
 
 
 def build_worker(

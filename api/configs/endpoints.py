@@ -1,13 +1,15 @@
 """`/config`: what is served, changes by hand, versions."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.auth import Reader, Writer
 from api.body import StrictRoute
-from api.configs.reader import MAX_UNIT, Rendered, matches, target_of
+from api.configs.reader import MAX_UNIT, ReadTarget, Rendered, matches, target_of
 from api.configs.schemas import (
     ConfigResponse,
     ConfigUpdateRequest,
@@ -16,10 +18,12 @@ from api.configs.schemas import (
     ConfigVersionResponse,
     ServiceConfigResponse,
 )
+from api.configs.stream import follow
 from api.configs.updates import Update
 from api.idempotency import IdempotencyKey, claim_of, json_answer
 from api.paging import PageQuery
 from api.server import ServerDep
+from api.streaming import StreamDep
 from domain.scope import scope_of
 from storage import configs
 from storage.tables import ConfigVersion
@@ -53,6 +57,23 @@ async def get_service_config(
 ) -> Response:
     """The configuration of a service, or of one of its endpoints; its own or what it inherits."""
     return _respond(server.configs.read(target_of(service, endpoint, unit)), if_none_match)
+
+
+def _target(
+    server: ServerDep, service: str | None = None, endpoint: str | None = None, unit: Unit = None
+) -> ReadTarget:
+    target = target_of(service, endpoint, unit)
+    server.configs.read(target)
+    return target
+
+
+@router.get("/stream", response_class=EventSourceResponse)
+async def stream_config(
+    stream: StreamDep, target: Annotated[ReadTarget, Depends(_target)]
+) -> AsyncIterator[ServerSentEvent]:
+    """`event: config` with the answer of the read, at once and at each change, within a second."""
+    async for event in follow(stream, target):
+        yield event
 
 
 def _respond(rendered: Rendered, if_none_match: str | None) -> Response:

@@ -68,6 +68,15 @@ class ConfigReader:
         """
         return self._choose(self._answers_to(target), target.unit)
 
+    def lapses_in(self, target: ReadTarget) -> float | None:
+        """In how many seconds the answer changes by itself, unless the canary's watch is renewed till then.
+
+        None where no canary is served. Raises as `read`.
+        """
+        canary = self._answers_to(target).canary
+        left = -1 if canary is None else canary.watched_until - self._snapshot.now_ms()
+        return (left + 1) / 1000 if left >= 0 else None
+
     def read_address(self, path: str, query: bytes) -> Rendered | None:
         """The answer to a plain read by its address, None where that takes a closer look."""
         try:

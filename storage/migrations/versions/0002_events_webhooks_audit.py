@@ -12,7 +12,8 @@ _STATEMENTS = (
     """
     CREATE TABLE event_log (
         id integer PRIMARY KEY CHECK (id = 1),
-        position bigint NOT NULL
+        position bigint NOT NULL,
+        installation text NOT NULL DEFAULT gen_random_uuid()::text
     )
     """,
     "INSERT INTO event_log (id, position) VALUES (1, 0)",

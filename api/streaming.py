@@ -1,0 +1,44 @@
+"""What every stream of server-sent events does: end with the server and with its key, and wait in between."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.auth import Reader
+from api.server import Server, ServerDep
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An open answer to somebody who may read."""
+
+    server: Server
+    _authorization: bytes
+
+    @property
+    def open(self) -> bool:
+        """Whether it may go on: the server stays, and the key is still good."""
+        principal = self.server.authenticator.from_header(self._authorization)
+        return not self.server.draining.is_set() and principal is not None and principal.may("read")
+
+    async def wait(self, *events: asyncio.Event, seconds: float | None = None) -> None:
+        """Until one of the events is set, the keys may have changed, the server drains, or time is up.
+
+        Take what comes of `Broadcast.next` before looking at what it tells of.
+        """
+        watched = (*events, self.server.snapshot.changed.next(), self.server.draining)
+        waiting = [asyncio.ensure_future(event.wait()) for event in watched]
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+
+
+def _stream(request: Request, server: ServerDep, _: Reader) -> Stream:
+    return Stream(server, request.headers.get("authorization", "").encode("latin-1"))
+
+
+StreamDep = Annotated[Stream, Depends(_stream)]
