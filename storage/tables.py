@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     func,
+    text,
     type_coerce,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
@@ -261,7 +262,7 @@ class EventLog(Base):
     __tablename__ = "event_log"
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger)
-    installation: Mapped[str]
+    installation: Mapped[str] = mapped_column(server_default=text("(gen_random_uuid())::text"))
 
 
 class Webhook(Base):
