@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any, TypedDict
 
 from fastapi import APIRouter, FastAPI
-from pydantic.alias_generators import to_camel
 from redis.asyncio import Redis
 from starlette.types import Receive, Scope, Send
 
+from api import openapi
 from api.admin import endpoints as admin
 from api.auth import Authenticator
 from api.configs import endpoints as configs
@@ -17,7 +17,8 @@ from api.configs.reader import ConfigReader
 from api.configs.shortcut import ConfigShortcut
 from api.context import API_PREFIX, RequestContext
 from api.deployments import endpoints as deployments
-from api.errors import ErrorResponse, add_exception_handlers
+from api.docs import add_documentation
+from api.errors import add_exception_handlers
 from api.events import endpoints as events
 from api.events.feed import EventFeed
 from api.instruments import Instruments
@@ -37,25 +38,6 @@ from storage.snapshot import LiveSnapshot
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 DRAIN_SECONDS = 10.0
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse, "description": description}
-    for status, description in {
-        400: "INVALID_REQUEST",
-        401: "UNAUTHORIZED: no key, or an unknown one",
-        403: "FORBIDDEN: the key lacks the scope",
-        404: "NOT_FOUND",
-        405: "INVALID_REQUEST: not this method",
-        409: "CONFLICT",
-        412: "CONFLICT: If-Match names another version",
-        413: "INVALID_REQUEST: too large",
-        415: "INVALID_REQUEST: not JSON",
-        422: "CONSTRAINT_VIOLATION: details is the ValidationResult",
-        429: "RATE_LIMITED, with Retry-After",
-        500: "INTERNAL_ERROR",
-        503: "DATABASE_ERROR or SERVICE_UNAVAILABLE, with Retry-After",
-        504: "TIMEOUT",
-    }.items()
-}
 
 
 class State(TypedDict):
@@ -72,6 +54,13 @@ class Application(FastAPI):
         self._shortcut = shortcut
         self.draining = draining
         """To be set when the server is to end: streams, which never would, end then."""
+        self._document: dict[str, Any] | None = None
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        if self._document is None:
+            self._document = openapi.refined(super().openapi())
+        return self._document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not await self._shortcut.answers(scope, send):
@@ -121,15 +110,19 @@ def create_app(
         title="LLM Auto-Optimizer",
         version=version,
         lifespan=lambda _: _running(server, redis),
-        generate_unique_id_function=lambda route: to_camel(route.name),
+        description=openapi.DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
         redirect_slashes=False,
-        responses=_ERRORS,
+        responses=openapi.RESPONSES,
     )
     api = APIRouter(prefix=API_PREFIX)
     for module in (reports, configs, optimizations, deployments, services, events, admin, system):
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(system.probes)
+    add_documentation(app)
     add_exception_handlers(app)
     app.add_middleware(RequestContext, instruments=instruments, max_body_bytes=max_body_bytes)
     return app

@@ -3,7 +3,7 @@
 import hmac
 from typing import Annotated
 
-from fastapi import Depends, Request, Security
+from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from domain.errors import Forbidden, Unauthorized
@@ -15,7 +15,7 @@ ENVIRONMENT = Principal("environment", "admin", frozenset({"admin"}))
 
 REMEMBERED = 10_000
 
-_bearer = HTTPBearer(auto_error=False, description="An API key.")
+_bearer = HTTPBearer(scheme_name="ApiKey", auto_error=False, description="An API key.")
 
 
 class Authenticator:
@@ -84,7 +84,7 @@ class Requires:
         return principal
 
 
-Ingester = Annotated[Principal, Depends(Requires("ingest"))]
-Reader = Annotated[Principal, Depends(Requires("read"))]
-Writer = Annotated[Principal, Depends(Requires("write"))]
-Admin = Annotated[Principal, Depends(Requires("admin"))]
+Ingester = Annotated[Principal, Security(Requires("ingest"), scopes=["ingest"])]
+Reader = Annotated[Principal, Security(Requires("read"), scopes=["read"])]
+Writer = Annotated[Principal, Security(Requires("write"), scopes=["write"])]
+Admin = Annotated[Principal, Security(Requires("admin"), scopes=["admin"])]

@@ -1,0 +1,122 @@
+"""The OpenAPI document: what the framework derives of the routes, made exact and complete."""
+
+from typing import Any
+
+from fastapi.routing import APIRoute
+from pydantic.alias_generators import to_camel
+
+from api.errors import ErrorResponse
+from api.examples import EXAMPLES
+
+Json = dict[str, Any]
+
+DESCRIPTION = """\
+Applications fetch the configuration of their LLM calls here, and report what each call cost, how long it
+took, whether it failed and how good its answer was. The optimizer proposes better configurations, rolls them
+out behind statistical health gates, and takes back what harms.
+
+Times are integer milliseconds since the epoch. A POST may carry an `Idempotency-Key`. Every answer that is
+not a success is an `ErrorResponse`; one that is `retryable` may succeed later, after `Retry-After` seconds if
+it has one.
+
+Keys have scopes: `ingest` (reports), `read`, `write` (updates, triggers, deployments) and `admin` (all of it,
+and keys, webhooks, policies, pause and stop). Each operation names the one that it needs.
+"""
+
+_ERRORS: dict[int, tuple[str, str]] = {
+    400: ("INVALID_REQUEST", "What was sent cannot be meant; the message names the field."),
+    401: ("UNAUTHORIZED", "No key, or one that is unknown, revoked or expired."),
+    403: ("FORBIDDEN", "The key lacks the scope."),
+    404: ("NOT_FOUND", "There is no such thing."),
+    409: ("CONFLICT", "The present state forbids it, or the Idempotency-Key was used for another request."),
+    412: ("CONFLICT", "`If-Match` names another version than the one that is served."),
+    413: ("INVALID_REQUEST", "The body is too large."),
+    415: ("INVALID_REQUEST", "The body is not declared to be plain JSON."),
+    422: ("CONSTRAINT_VIOLATION", "A hard constraint forbids it; `details` is the ValidationResult."),
+    429: ("RATE_LIMITED", "Too many requests, or more reports than can be taken."),
+    500: ("INTERNAL_ERROR", "The server failed."),
+    503: ("DATABASE_ERROR", "PostgreSQL (DATABASE_ERROR) or Temporal (SERVICE_UNAVAILABLE) is out of reach."),
+    504: ("TIMEOUT", "It took too long; it may still be done."),
+}
+RESPONSES: dict[int | str, Json] = {status: {"model": ErrorResponse} for status in _ERRORS}
+"""What any route may answer; `refined` leaves out what a route cannot."""
+
+# What they are to give is named by the query, or by a header.
+_NAMING = ("/api/v1/config/", "/api/v1/events/stream")
+_RETRYABLE = {429, 503, 504}
+_HEADERS: Json = {
+    "RequestId": {
+        "description": "The request's own id, or the caller's `X-Request-Id`; also `requestId` of an error.",
+        "schema": {"type": "string"},
+    },
+    "RetryAfter": {
+        "description": "Seconds after which it is worth trying again.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+}
+
+
+def operation_id(route: APIRoute) -> str:
+    """The name of the endpoint's function in camelCase."""
+    return to_camel(route.name)
+
+
+def refined(document: Json) -> Json:
+    """The framework's document with exact errors, headers and examples, changed in place."""
+    document["components"]["headers"] = _HEADERS
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            _refine(path, method, operation)
+    return document
+
+
+def _refine(path: str, method: str, operation: Json) -> None:
+    possible = _possible(path, method, operation)
+    operation["responses"] = {
+        status: _error(int(status)) if int(status) in _ERRORS else response
+        for status, response in operation["responses"].items()
+        if int(status) not in _ERRORS or int(status) in possible
+    }
+    for response in operation["responses"].values():
+        response.setdefault("headers", {})["X-Request-Id"] = {"$ref": "#/components/headers/RequestId"}
+    example = EXAMPLES.get(operation["operationId"])
+    if example is not None:
+        _show(operation, example.request, example.response)
+
+
+def _possible(path: str, method: str, operation: Json) -> set[int]:
+    """The errors that an operation may answer with."""
+    possible = {400, 500, 503, 504}
+    if operation.get("security"):
+        possible |= {401, 403, 429}
+    if "{" in path or path.startswith(_NAMING) or method != "get":
+        possible.add(404)
+    if method in ("post", "put", "delete"):
+        possible.add(409)
+    if "requestBody" in operation:
+        possible |= {413, 415}
+    if any(given["name"].lower() == "if-match" for given in operation.get("parameters", ())):
+        possible |= {412, 422}
+    return possible
+
+
+def _error(status: int) -> Json:
+    code, description = _ERRORS[status]
+    body = {
+        "error": {"code": code, "message": description, "retryable": status in _RETRYABLE},
+        "requestId": "req_5f3a9c0e1b2d4a6800000001",
+        "timestamp": 1_764_000_000_000,
+    }
+    content = {"schema": {"$ref": "#/components/schemas/ErrorResponse"}, "example": body}
+    error: Json = {"description": f"{code}: {description}", "content": {"application/json": content}}
+    if status in (429, 503):
+        error["headers"] = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}}
+    return error
+
+
+def _show(operation: Json, request: Any, response: Any) -> None:
+    if request is not None:
+        operation["requestBody"]["content"]["application/json"]["example"] = request
+    if response is not None:
+        success = next(found for status, found in operation["responses"].items() if status.startswith("2"))
+        success["content"]["application/json"]["example"] = response
