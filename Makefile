@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install demo test lint temporal lock bench-gate soak
+.PHONY: install demo test lint temporal lock bench-gate bench-events bench-stop soak
 
 install: $(VENV)/.installed
 
@@ -44,6 +44,10 @@ temporal: install
 
 bench-gate: install
 	$(BIN)/python -m bench.gate
+
+# From a commit to its subscribers, and from an emergency stop to every replica.
+bench-events bench-stop: install temporal
+	$(BIN)/python -m $(subst -,.,$@)
 
 # Random faults under load, for SOAK_SECONDS (600), by SOAK_SEED (7).
 soak: install
