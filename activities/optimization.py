@@ -15,9 +15,12 @@ from domain.optimization import OptimizationRequest
 from domain.plan import OptimizationPlan
 from domain.policy import ServicePolicy
 from domain.rollout_plan import plan_rollout
+from domain.scope import Scope
 from storage import observations, optimizations, rollouts
 from storage.database import Database
+from storage.events import alert
 from storage.tables import Optimization, OptimizedService, Rollout
+from storage.validation import validate
 from workflows import messages as m
 
 
@@ -106,6 +109,9 @@ class OptimizationActivities:
             return m.ActResult(note="Not deployed: the policy leaves that to a person.")
         try:
             async with self._database.transaction() as session:
+                refusal = await self._refusal(session, arg, policy)
+                if refusal is not None:
+                    return m.ActResult(note=f"Not deployed: {refusal}.")
                 rollout = await self._open(session, arg, policy)
         except Stopped:
             raise
@@ -116,6 +122,22 @@ class OptimizationActivities:
             deployment_id=rollout.id,
             summary=f"{rollout.scope}: {rollout.from_version} → {rollout.to_version} ({rollout.strategy})",
         )
+
+    async def _refusal(self, session: AsyncSession, arg: m.ServiceInput, policy: ServicePolicy) -> str | None:
+        """Why the plan may not be deployed any more, and an alert of it; None where it may, or is already.
+
+        Much may have happened since it was made: the run may have been held for days.
+        """
+        part = await optimizations.part(session, arg.optimization_id, arg.service)
+        if part.deployment_id is not None:
+            return None
+        plan = OptimizationPlan.model_validate(part.plan)
+        config, predictions = plan.recommended_config, plan.predictions
+        result = await validate(session, Scope(arg.service), config, policy, predictions)
+        if result.is_valid:
+            return None
+        alert(session, arg.service, "medium", "a configuration was refused", result.to_json())
+        return result.refusal
 
     async def _open(self, session: AsyncSession, arg: m.ServiceInput, policy: ServicePolicy) -> Rollout:
         run = await optimizations.get(session, arg.optimization_id)

@@ -25,6 +25,11 @@ class ValidationResult(Message):
     violations: list[Violation]
     recommendations: list[str] | None = None
 
+    @property
+    def refusal(self) -> str:
+        """Every error in a line; empty where it is valid."""
+        return "; ".join(found.message for found in self.violations if found.severity == "error")
+
 
 class Prediction(Message):
     """A mean with its 90 % interval, in the metric's unit, and the requests it rests on."""

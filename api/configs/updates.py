@@ -7,7 +7,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.configs.reader import version_of_etag
 from api.configs.schemas import ConfigUpdateRequest, ConfigUpdateResponse
-from api.configs.validation import validate
 from api.rollouts import start_rollout
 from api.server import Server
 from domain.errors import ConstraintViolation, InvalidRequest, PreconditionFailed
@@ -18,6 +17,7 @@ from storage import changes, configs, idempotency, observations, services
 from storage.events import alert
 from storage.idempotency import Answer, Claim
 from storage.keys import Principal
+from storage.validation import validate
 
 IMMEDIATE_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
@@ -95,8 +95,7 @@ class Update:
 
 
 def _violation(result: ValidationResult) -> ConstraintViolation:
-    errors = [violation.message for violation in result.violations if violation.severity == "error"]
-    return ConstraintViolation("; ".join(errors), details=result.to_json())
+    return ConstraintViolation(result.refusal, details=result.to_json())
 
 
 async def _expected(session: AsyncSession, scope: Scope, if_match: str | None) -> str | None:

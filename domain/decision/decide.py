@@ -24,8 +24,7 @@ def decide(problem: DecisionProblem, strategy: Strategy) -> OptimizationPlan | S
     result = validate_plan(problem, outcome)
     if result.is_valid:
         return outcome
-    breaches = "; ".join(v.message for v in result.violations if v.severity == "error")
-    return Skip(reasoning=f"The best plan found breaches hard constraints: {breaches}.")
+    return Skip(reasoning=f"The best plan found breaches hard constraints: {result.refusal}.")
 
 
 def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> ValidationResult:

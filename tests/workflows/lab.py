@@ -289,6 +289,11 @@ class Lab:
         async with self.database.transaction() as session:
             return (await session.get_one(RolloutStep, (deployment_id, step))).started_at
 
+    async def execute(self, statement: str) -> None:
+        """Change what the tables hold, as time or another hand might have."""
+        pool = await self.database.pool()
+        await pool.execute(statement)
+
     async def let_arrivals_age(self, millis: int) -> None:
         """Until what has arrived so far is so old by the database's clock."""
         async with self.database.transaction() as session:

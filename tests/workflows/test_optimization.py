@@ -147,6 +147,27 @@ async def test_a_plan_is_not_deployed_onto_an_open_rollout(lab: Lab) -> None:
     assert f"Not deployed: rollout {opened[0]} of chat@2 is open on chat." in result.reasoning
 
 
+async def test_a_plan_that_may_not_be_deployed_any_more_is_refused_with_an_alert(lab: Lab) -> None:
+    await lab.service(constraints=[{"type": "hard", "cooldownMs": 3_600_000}])
+    await lab.execute("UPDATE scopes SET applied_at = now() - interval '2 hours'")
+    optimization_id = await lab.open_run("chat")
+
+    async def change_meanwhile(arg: m.ServiceInput) -> None:
+        await lab.execute("UPDATE scopes SET applied_at = now()")
+
+    lab.hooks.before["open-rollout"] = change_meanwhile
+    outcome = await (await lab.start_run(optimization_id)).result()
+    assert (outcome.decision, outcome.deployments) == ("optimize", [])
+    result = (await lab.run_status(optimization_id)).result
+    assert result is not None
+    assert "Not deployed: " in result.reasoning
+    (raised,) = [event for event in await lab.events() if event.type == "alert.raised"]
+    assert raised.data["reason"] == "a configuration was refused"
+    (violation,) = raised.data["details"]["violations"]
+    assert violation["message"] in result.reasoning
+    assert "cooldown" in violation["message"]
+
+
 async def test_cancelling_a_run_leaves_the_rollout_that_it_started_alone(lab: Lab) -> None:
     await lab.service()
     optimization_id = await lab.open_run("chat")

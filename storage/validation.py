@@ -1,6 +1,6 @@
 """Whether a configuration keeps to the constraints of the services that it would serve."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -9,7 +9,7 @@ from domain.decision.constraints import ValidationContext, validate_config
 from domain.decision.history import TokenUse
 from domain.decision.problem import Traffic
 from domain.decision.samples import observation_from_samples
-from domain.plan import ValidationResult, Violation
+from domain.plan import Prediction, ValidationResult, Violation
 from domain.policy import STEP_SECONDS, Constraint, ServicePolicy
 from domain.scope import Scope
 from storage import configs, observations, rollouts, services
@@ -18,14 +18,19 @@ DAY_MS = 86_400_000
 
 
 async def validate(
-    session: AsyncSession, scope: Scope, config: LLMConfig, policy: ServicePolicy
+    session: AsyncSession,
+    scope: Scope,
+    config: LLMConfig,
+    policy: ServicePolicy,
+    predictions: Mapping[str, Prediction] | None = None,
 ) -> ValidationResult:
     """Judge a configuration for a scope whose service has this policy.
 
-    One for the global scope is held against the policy of every service that inherits it.
+    `predictions`, by metric, are what bounds on metrics are held against where there are any. One for the
+    global scope is held against the policy of every service that inherits it.
     """
     if scope.service is not None:
-        return await _judge(session, scope, config, policy)
+        return await _judge(session, scope, config, policy, predictions)
     results: list[tuple[str | None, ValidationResult]] = [
         (None, await _judge(session, scope, config, policy))
     ]
@@ -43,14 +48,18 @@ async def _heirs(session: AsyncSession) -> list[ServicePolicy]:
 
 
 async def _judge(
-    session: AsyncSession, scope: Scope, config: LLMConfig, policy: ServicePolicy
+    session: AsyncSession,
+    scope: Scope,
+    config: LLMConfig,
+    policy: ServicePolicy,
+    predictions: Mapping[str, Prediction] | None = None,
 ) -> ValidationResult:
     active = await configs.active(session, scope)
     return validate_config(
         config,
         constraints=policy.constraints,
         search_space=policy.search_space,
-        predictions=None,
+        predictions=predictions,
         context=ValidationContext(
             now=await rollouts.clock(session),
             last_change_at=active.applied_at if active and not active.inherited else None,
