@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import openapi
 from api.admin import endpoints as admin
+from api.audit import endpoints as audit
 from api.auth import Authenticator
 from api.configs import endpoints as configs
 from api.configs.reader import ConfigReader
@@ -22,7 +23,9 @@ from api.errors import add_exception_handlers
 from api.events import endpoints as events
 from api.events.feed import EventFeed
 from api.instruments import Instruments
+from api.keys import endpoints as keys
 from api.optimizations import endpoints as optimizations
+from api.rate_limits import RateLimiter
 from api.reports import endpoints as reports
 from api.server import Server
 from api.services import endpoints as services
@@ -31,6 +34,7 @@ from api.system.health import Health
 from api.system.status import StatusReader
 from api.temporal import Connect, Temporal
 from domain.policy import STEP_SECONDS
+from domain.rate_limits import RateLimits
 from storage import fanout
 from storage.database import Database
 from storage.intake import Intake
@@ -38,6 +42,8 @@ from storage.snapshot import LiveSnapshot
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 DRAIN_SECONDS = 10.0
+# Longer than anything that an endpoint waits for by itself.
+REQUEST_SECONDS = 90.0
 
 
 class State(TypedDict):
@@ -77,13 +83,16 @@ def create_app(
     mode: str = "standalone",
     step_seconds: float = STEP_SECONDS,
     max_body_bytes: int = MAX_BODY_BYTES,
+    request_seconds: float = REQUEST_SECONDS,
+    rate_limits: RateLimits | None = None,
     data_dir: str = ".",
 ) -> Application:
     """The REST API over a migrated database, which stays the caller's to close.
 
     `connect_temporal` gives a client with the pydantic data converter; it is called when Temporal is first
     needed. `admin_key` is accepted besides the stored keys. `step_seconds` is the default length of a
-    rollout's step. `data_dir` is the folder whose free space `/health` looks at.
+    rollout's step. An answer that has not begun within `request_seconds` is a TIMEOUT. `data_dir` is the
+    folder whose free space `/health` looks at.
     """
     instruments, snapshot = Instruments(), LiveSnapshot(database)
     intake = Intake(database, override=snapshot.price_override)
@@ -95,6 +104,7 @@ def create_app(
         snapshot=snapshot,
         configs=ConfigReader(snapshot),
         authenticator=Authenticator(snapshot, admin_key),
+        limiter=RateLimiter(rate_limits or RateLimits(), redis_url),
         temporal=temporal,
         health=Health(database, redis, temporal, data_dir=data_dir, version=version),
         status=StatusReader(database, intake, temporal, mode=mode),
@@ -118,13 +128,19 @@ def create_app(
         responses=openapi.RESPONSES,
     )
     api = APIRouter(prefix=API_PREFIX)
-    for module in (reports, configs, optimizations, deployments, services, events, admin, system):
+    modules = (
+        *(reports, configs, optimizations, deployments, services, events, admin, keys, audit),
+        system,
+    )
+    for module in modules:
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(system.probes)
     add_documentation(app)
     add_exception_handlers(app)
-    app.add_middleware(RequestContext, instruments=instruments, max_body_bytes=max_body_bytes)
+    app.add_middleware(
+        RequestContext, instruments=instruments, max_body_bytes=max_body_bytes, seconds=request_seconds
+    )
     return app
 
 
@@ -137,5 +153,6 @@ async def _running(server: Server, redis: Redis | None) -> AsyncIterator[State]:
     await server.background.close(DRAIN_SECONDS)
     await server.intake.close()
     await server.snapshot.close()
+    await server.limiter.close()
     if redis is not None:
         await redis.aclose()

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from api.rate_limits import Policy, RateLimiter
 from domain.errors import Forbidden, Unauthorized
 from storage.keys import KeyScope, Principal, digest_of
 from storage.snapshot import LiveSnapshot, Snapshot
@@ -63,10 +64,11 @@ class Authenticator:
 
 
 class Requires:
-    """A dependency that gives the caller, who must hold a scope."""
+    """A dependency that gives the caller, who must hold a scope and keep to its rate limit."""
 
-    def __init__(self, scope: KeyScope) -> None:
-        self._scope = scope
+    def __init__(self, scope: KeyScope, *, limited: bool = True) -> None:
+        self.scope = scope
+        self._limited = limited
 
     async def __call__(
         self,
@@ -77,14 +79,22 @@ class Requires:
             raise Unauthorized("an API key is needed: Authorization: Bearer <key>")
         authenticator: Authenticator = request.state.server.authenticator
         principal = authenticator.principal(credentials.credentials)
+        limiter: RateLimiter = request.state.server.limiter
         if principal is None:
+            await limiter.admit_wrong_key(request)
             raise Unauthorized("the API key is unknown, revoked or expired")
-        if not principal.may(self._scope):
-            raise Forbidden(f"the API key {principal.name!r} lacks the scope {self._scope!r}")
+        if self._limited:
+            await limiter.admit(request, self._policy(request.method), principal.id)
+        if not principal.may(self.scope):
+            raise Forbidden(f"the API key {principal.name!r} lacks the scope {self.scope!r}")
         return principal
 
+    def _policy(self, method: str) -> Policy:
+        if self.scope == "ingest":
+            return "reports"
+        return "reads" if self.scope == "read" or method == "GET" else "writes"
 
-Ingester = Annotated[Principal, Security(Requires("ingest"), scopes=["ingest"])]
+
 Reader = Annotated[Principal, Security(Requires("read"), scopes=["read"])]
-Writer = Annotated[Principal, Security(Requires("write"), scopes=["write"])]
+ConfigReader = Annotated[Principal, Security(Requires("read", limited=False), scopes=["read"])]
 Admin = Annotated[Principal, Security(Requires("admin"), scopes=["admin"])]

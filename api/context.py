@@ -1,5 +1,6 @@
-"""What goes for every request: its id, a limit on its body, an answer whatever happens, its measurement."""
+"""What goes for every request: its id, limits on body and time, an answer in any case, its measure."""
 
+import asyncio
 import itertools
 import logging
 import re
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import PayloadTooLarge, error_response
 from api.instruments import Instruments
-from domain.errors import InternalError, InvalidRequest, OptimizerError
+from domain.errors import InternalError, InvalidRequest, OptimizerError, TimedOut
 
 API_PREFIX = "/api/v1"
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}\Z")
@@ -30,12 +31,19 @@ def request_id_from(given: bytes) -> str:
 
 
 class RequestContext:
-    """ASGI middleware round the whole application."""
+    """ASGI middleware round the whole application.
 
-    def __init__(self, app: ASGIApp, *, instruments: Instruments, max_body_bytes: int) -> None:
+    An answer must begin within `seconds`, counted from the request's first byte; it may then take its time,
+    as a stream does.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, instruments: Instruments, max_body_bytes: int, seconds: float
+    ) -> None:
         self._app = app
         self._instruments = instruments
         self._max_body_bytes = max_body_bytes
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,14 +51,19 @@ class RequestContext:
             return
         headers = dict(scope["headers"])
         request_id = request_id_from(headers.get(b"x-request-id", b""))
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
         began, status = time.perf_counter(), 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    *state.get("rate_limit", ()),
+                    (b"x-request-id", request_id.encode()),
+                ]
             await send(message)
 
         try:
@@ -58,7 +71,10 @@ class RequestContext:
             if refused is not None:
                 await error_response(refused, request_id)(scope, receive, send_with_id)
             else:
-                await self._app(scope, _limited(receive, self._max_body_bytes), send_with_id)
+                await self._in_time(scope, _limited(receive, self._max_body_bytes), send_with_id)
+        except TimedOut as error:
+            log.warning("%s %s: %s (%s)", scope["method"], scope["path"], error.message, request_id)
+            await error_response(error, request_id)(scope, receive, send_with_id)
         except Exception:
             log.exception("%s %s failed (%s)", scope["method"], scope["path"], request_id)
             if status:
@@ -67,6 +83,21 @@ class RequestContext:
             await error_response(failed, request_id)(scope, receive, send_with_id)
         finally:
             self._measure(scope, status, time.perf_counter() - began)
+
+    async def _in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the application begin its answer in time, and end it when it will."""
+        try:
+            async with asyncio.timeout(self._seconds) as limit:
+
+                async def send_on(message: Message) -> None:
+                    limit.reschedule(None)
+                    await send(message)
+
+                await self._app(scope, receive, send_on)
+        except TimeoutError as error:
+            if limit.expired():
+                raise TimedOut(f"no answer within {self._seconds:g} s", retry_after=1) from error
+            raise
 
     def _refuse(self, scope: Scope, length: bytes) -> OptimizerError | None:
         if b"%00" in scope["query_string"] or "\0" in scope["path"]:

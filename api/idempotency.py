@@ -1,15 +1,12 @@
 """`Idempotency-Key`: the same request again gets the first answer again."""
 
 import re
-from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Header, Request
 from fastapi.responses import JSONResponse
 
 from domain.errors import InvalidRequest
-from storage import idempotency
-from storage.database import Database
 from storage.idempotency import Answer, Claim, fingerprint
 from storage.keys import Principal
 
@@ -41,17 +38,3 @@ async def claim_of(request: Request, principal: Principal, key: str | None) -> C
 def json_answer(answer: Answer) -> JSONResponse:
     """An answer as it is sent."""
     return JSONResponse(answer.body, status_code=answer.status)
-
-
-async def answer_once(
-    database: Database, claim: Claim | None, carry_out: Callable[[], Awaitable[Answer]]
-) -> JSONResponse:
-    """The first answer to the claim, or that of `carry_out`, for what is no change of this database's own."""
-    if claim is None:
-        return json_answer(await carry_out())
-    async with database.transaction() as session:
-        earlier = await idempotency.earlier_answer(session, claim)
-        if earlier is None:
-            earlier = await carry_out()
-            await idempotency.keep_answer(session, claim, earlier)
-    return json_answer(earlier)

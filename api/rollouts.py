@@ -32,7 +32,6 @@ async def start_rollout(server: Server, deployment_id: str, claim: Claim | None)
             if row.status != "pending":
                 return row.strategy
             await rollouts.fail(session, row, error.message)
-            if claim is not None:
-                await idempotency.forget(session, claim)
+            await idempotency.forget(session, claim)
         raise
     return row.strategy

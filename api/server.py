@@ -12,6 +12,7 @@ from api.auth import Authenticator
 from api.configs.reader import ConfigReader
 from api.events.feed import EventFeed
 from api.instruments import Instruments
+from api.rate_limits import RateLimiter
 from api.system.health import Health
 from api.system.status import StatusReader
 from api.temporal import Temporal
@@ -50,6 +51,7 @@ class Server:
     snapshot: LiveSnapshot
     configs: ConfigReader
     authenticator: Authenticator
+    limiter: RateLimiter
     temporal: Temporal
     health: Health
     status: StatusReader

@@ -36,6 +36,7 @@ async def serving(settings: Settings, listener: socket.socket) -> AsyncIterator[
         admin_key=key.get_secret_value() if key else None,
         redis_url=settings.redis_url,
         step_seconds=settings.step_seconds,
+        rate_limits=settings.rate_limits,
         data_dir=str(_nearest_folder(settings.data_dir)),
     )
     server = server_for(app)

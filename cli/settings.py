@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from domain.policy import STEP_SECONDS
+from domain.rate_limits import RateLimits
 
 PREFIX = "OPTIMIZER_"
 # Read by the SDK and by `replay`, or by `load` itself.
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     step_seconds: Annotated[float, Field(ge=0.1, le=30 * 86_400)] = STEP_SECONDS
+    rate_limits: RateLimits = RateLimits()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     config: Path | None = None
 

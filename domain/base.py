@@ -5,6 +5,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+MAX_MILLIS = 253_402_300_799_999
+"""The last millisecond of the year 9999, past which no time can be kept."""
+
 
 class Message(BaseModel):
     """A value that crosses a boundary: HTTP, a Temporal payload, a JSON column.

@@ -38,6 +38,15 @@ async def hold(session: AsyncSession) -> Control:
     return (await session.execute(query.execution_options(populate_existing=True))).scalar_one()
 
 
+async def seize(session: AsyncSession) -> Control:
+    """The control row, held by this transaction alone until it ends."""
+    # Those who hold the row share it, so that a stop might wait for as long as one follows another. This
+    # lock is granted in the order of asking: whoever comes to hold the row after it waits.
+    await session.execute(text("LOCK TABLE control IN EXCLUSIVE MODE"))
+    query = select(Control).with_for_update()
+    return (await session.execute(query.execution_options(populate_existing=True))).scalar_one()
+
+
 async def require_running(session: AsyncSession, epoch: int | None = None) -> Control:
     """Hold the row, and require that no emergency stop does.
 
@@ -61,7 +70,7 @@ async def pause(session: AsyncSession, *, reason: str | None, by: str) -> Contro
     Raises:
         Conflict: an emergency stop holds, which is stronger.
     """
-    row = await _locked(session)
+    row = await seize(session)
     if row.state == "stopped":
         raise Conflict("an emergency stop holds; resume ends it")
     if row.state == "running":
@@ -71,7 +80,7 @@ async def pause(session: AsyncSession, *, reason: str | None, by: str) -> Contro
 
 async def resume(session: AsyncSession, *, by: str) -> Control:
     """End a pause or an emergency stop. Idempotent."""
-    row = await _locked(session)
+    row = await seize(session)
     if row.state != "running":
         await _change(session, row, "running", None, by)
     return row
@@ -83,7 +92,7 @@ async def emergency_stop(session: AsyncSession, *, reason: str, by: str) -> Stop
     One transaction that needs nothing but PostgreSQL. Runs of earlier epochs can do nothing more once it is
     committed, whether they hear of it or not.
     """
-    row = await _locked(session)
+    row = await seize(session)
     row.epoch += 1
     await _change(session, row, "stopped", reason, by)
     why = f"emergency stop: {reason}"
@@ -102,14 +111,6 @@ async def emergency_stop(session: AsyncSession, *, reason: str, by: str) -> Stop
     return StopOutcome(
         row.changed_at, row.revision, [rollout.id for rollout in rollouts], [run.id for run in optimizations]
     )
-
-
-async def _locked(session: AsyncSession) -> Control:
-    # Those who hold the row share it, so that a stop might wait for as long as one follows another. This
-    # lock is granted in the order of asking: whoever comes to hold the row after it waits.
-    await session.execute(text("LOCK TABLE control IN EXCLUSIVE MODE"))
-    query = select(Control).with_for_update()
-    return (await session.execute(query.execution_options(populate_existing=True))).scalar_one()
 
 
 async def _change(session: AsyncSession, row: Control, state: str, reason: str | None, by: str) -> None:

@@ -40,14 +40,16 @@ def fingerprint(target: str, body: bytes) -> str:
     return hashlib.sha256(target.encode() + b"\0" + body).hexdigest()
 
 
-async def earlier_answer(session: AsyncSession, claim: Claim) -> Answer | None:
-    """The first answer to this very request, None where it is new.
+async def earlier_answer(session: AsyncSession, claim: Claim | None) -> Answer | None:
+    """The first answer to this very request, None where it is new or makes no claim.
 
     Holds the key until the transaction ends, so that the same request twice at once is carried out once.
 
     Raises:
         Conflict: the key was used for another request.
     """
+    if claim is None:
+        return None
     lock = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
     await session.execute(lock, {"name": f"{claim.principal}\n{claim.key}"})
     row = (
@@ -65,8 +67,10 @@ async def earlier_answer(session: AsyncSession, claim: Claim) -> Answer | None:
     return Answer(row.status, row.answer)
 
 
-async def keep_answer(session: AsyncSession, claim: Claim, answer: Answer) -> None:
-    """Keep the answer to a new request, to be committed with what the request changed."""
+async def keep_answer(session: AsyncSession, claim: Claim | None, answer: Answer) -> None:
+    """Keep the answer to a new request that makes a claim, to be committed with what the request changed."""
+    if claim is None:
+        return
     await forget(session, claim)
     session.add(
         IdempotencyKey(
@@ -80,8 +84,10 @@ async def keep_answer(session: AsyncSession, claim: Claim, answer: Answer) -> No
     await session.flush()
 
 
-async def forget(session: AsyncSession, claim: Claim) -> None:
-    """Let the key be used anew, since its request came to nothing."""
+async def forget(session: AsyncSession, claim: Claim | None) -> None:
+    """Let a claim's key be used anew, since its request came to nothing."""
+    if claim is None:
+        return
     await session.execute(
         delete(IdempotencyKey).where(
             IdempotencyKey.principal == claim.principal, IdempotencyKey.key == claim.key

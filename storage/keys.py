@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.errors import InvalidRequest, NotFound
@@ -59,14 +59,15 @@ async def create_key(
     return row, key
 
 
-async def list_keys(session: AsyncSession) -> list[ApiKey]:
-    """Every key that was not revoked, the newest first."""
-    query = select(ApiKey).where(ApiKey.revoked_at.is_(None))
-    return list((await session.execute(query.order_by(ApiKey.created_at.desc(), ApiKey.id.desc()))).scalars())
+async def list_keys(session: AsyncSession, *, limit: int, offset: int) -> tuple[int, list[ApiKey]]:
+    """How many keys there are, those that were revoked included, and a page of them, the newest first."""
+    total = (await session.execute(select(func.count()).select_from(ApiKey))).scalar_one()
+    page = select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.id.desc()).limit(limit).offset(offset)
+    return total, list((await session.execute(page)).scalars())
 
 
-async def revoke_key(session: AsyncSession, key_id: str) -> ApiKey:
-    """End a key. Idempotent.
+async def revoke_key(session: AsyncSession, key_id: str) -> tuple[ApiKey, bool]:
+    """End a key, and tell whether this did it: it may have been ended before.
 
     Raises:
         NotFound: there is none of that id.
@@ -74,7 +75,9 @@ async def revoke_key(session: AsyncSession, key_id: str) -> ApiKey:
     row = await session.get(ApiKey, key_id, with_for_update=True)
     if row is None:
         raise NotFound(f"no key {key_id!r}")
-    if row.revoked_at is None:
-        row.revoked_at = db_now()
-        await session.flush()
-    return row
+    if row.revoked_at is not None:
+        return row, False
+    row.revoked_at = db_now()
+    await session.flush()
+    await session.refresh(row)
+    return row, True

@@ -2,19 +2,19 @@
 
 from collections.abc import Awaitable, Callable
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.admin.signals import Order, hurry
-from api.auth import Admin
 from api.body import StrictRoute
-from api.idempotency import IdempotencyKey, claim_of, json_answer
+from api.commands import AdminCommand, Command, EmergencyCommand
+from api.idempotency import json_answer
 from api.server import Server, ServerDep
 from domain.base import Message
-from storage import control, idempotency
-from storage.idempotency import Answer, Claim
+from storage import audit, control, idempotency
+from storage.idempotency import Answer
 from storage.overview import OpenWork, open_work
 from workflows.messages import ControlSignal
 
@@ -50,76 +50,68 @@ class EmergencyStopResponse(Message):
 
 
 Change = Callable[[AsyncSession], Awaitable[tuple[Message, ControlSignal, OpenWork]]]
+_ACTIONS: dict[Order, audit.Action] = {
+    "pause": "admin.pause",
+    "resume": "admin.resume",
+    "emergency_stop": "admin.emergency-stop",
+}
 
 
-async def _order(server: Server, order: Order, claim: Claim | None, change: Change) -> JSONResponse:
+async def _order(
+    server: Server, command: Command, order: Order, reason: str | None, change: Change
+) -> JSONResponse:
     """Commit the change, then hurry the workflows along in the background."""
     async with server.database.transaction() as session:
-        earlier = await idempotency.earlier_answer(session, claim) if claim else None
+        earlier = await idempotency.earlier_answer(session, command.claim)
         if earlier is not None:
             return json_answer(earlier)
+        revision = (await control.seize(session)).revision
         response, signal, work = await change(session)
+        if signal.revision > revision:
+            audit.record(session, command.actor, _ACTIONS[order], "control", {"reason": reason})
         answer = Answer(200, response.to_json())
-        if claim is not None:
-            await idempotency.keep_answer(session, claim, answer)
+        await idempotency.keep_answer(session, command.claim, answer)
     server.background.run(hurry(server, work, order, signal))
     await server.refresh()
     return json_answer(answer)
 
 
 @router.post("/pause", response_model=PauseResponse)
-async def pause(
-    request: Request,
-    server: ServerDep,
-    principal: Admin,
-    body: PauseRequest | None = None,
-    idempotency_key: IdempotencyKey = None,
-) -> JSONResponse:
+async def pause(server: ServerDep, command: AdminCommand, body: PauseRequest | None = None) -> JSONResponse:
     """Hold every run before its next phase and every rollout in its step. Reads and reports go on."""
+    reason = body.reason if body else None
 
     async def change(session: AsyncSession) -> tuple[Message, ControlSignal, OpenWork]:
-        row = await control.pause(session, reason=body.reason if body else None, by=principal.name)
+        row = await control.pause(session, reason=reason, by=command.actor.name)
         response = PauseResponse(paused=True, paused_at=row.changed_at, reason=row.reason)
         return response, ControlSignal(revision=row.revision, reason=row.reason), await open_work(session)
 
-    claim = await claim_of(request, principal, idempotency_key)
-    return await _order(server, "pause", claim, change)
+    return await _order(server, command, "pause", reason, change)
 
 
 @router.post("/resume", response_model=PauseResponse)
-async def resume(
-    request: Request,
-    server: ServerDep,
-    principal: Admin,
-    body: PauseRequest | None = None,
-    idempotency_key: IdempotencyKey = None,
-) -> JSONResponse:
+async def resume(server: ServerDep, command: AdminCommand, body: PauseRequest | None = None) -> JSONResponse:
     """End a pause or an emergency stop."""
+    reason = body.reason if body else None
 
     async def change(session: AsyncSession) -> tuple[Message, ControlSignal, OpenWork]:
-        row = await control.resume(session, by=principal.name)
-        signal = ControlSignal(revision=row.revision, reason=body.reason if body else None)
+        row = await control.resume(session, by=command.actor.name)
+        signal = ControlSignal(revision=row.revision, reason=reason)
         return PauseResponse(paused=False), signal, await open_work(session)
 
-    claim = await claim_of(request, principal, idempotency_key)
-    return await _order(server, "resume", claim, change)
+    return await _order(server, command, "resume", reason, change)
 
 
 @router.post("/emergency-stop", response_model=EmergencyStopResponse)
 async def emergency_stop(
-    request: Request,
-    server: ServerDep,
-    principal: Admin,
-    body: EmergencyStopRequest,
-    idempotency_key: IdempotencyKey = None,
+    server: ServerDep, command: EmergencyCommand, body: EmergencyStopRequest
 ) -> JSONResponse:
-    """End every run, take every rollout back, and let nothing start until resume."""
+    """End every run, take every rollout back, and let nothing start until resume. Never rate limited."""
 
     async def change(session: AsyncSession) -> tuple[Message, ControlSignal, OpenWork]:
-        outcome = await control.emergency_stop(session, reason=body.reason, by=principal.name)
+        outcome = await control.emergency_stop(session, reason=body.reason, by=command.actor.name)
         response = EmergencyStopResponse(stopped=True, safe_mode=True, timestamp=outcome.timestamp)
         work = OpenWork(outcome.rollouts, outcome.optimizations)
         return response, ControlSignal(revision=outcome.revision, reason=body.reason), work
 
-    claim = await claim_of(request, principal, idempotency_key)
-    return await _order(server, "emergency_stop", claim, change)
+    return await _order(server, command, "emergency_stop", body.reason, change)

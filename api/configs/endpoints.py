@@ -3,27 +3,33 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api.auth import Reader, Writer
+from api.auth import ConfigReader, Reader
 from api.body import StrictRoute
+from api.commands import WriteCommand
 from api.configs.reader import MAX_UNIT, ReadTarget, Rendered, matches, target_of
 from api.configs.schemas import (
+    ConfigDiff,
     ConfigResponse,
+    ConfigRollbackRequest,
     ConfigUpdateRequest,
     ConfigUpdateResponse,
     ConfigVersionList,
     ConfigVersionResponse,
+    FieldChange,
     ServiceConfigResponse,
 )
 from api.configs.stream import follow
-from api.configs.updates import Update
-from api.idempotency import IdempotencyKey, claim_of, json_answer
+from api.configs.updates import Update, wanted_by_rollback, wanted_by_update
+from api.idempotency import json_answer
 from api.paging import PageQuery
 from api.server import ServerDep
 from api.streaming import StreamDep
+from domain.config import LLMConfig
+from domain.config_diff import differences
 from domain.scope import scope_of
 from storage import configs
 from storage.tables import ConfigVersion
@@ -35,12 +41,15 @@ Unit = Annotated[
     str | None,
     Query(max_length=MAX_UNIT, description="Who is served; the same unit keeps its configuration."),
 ]
+IfMatch = Annotated[
+    str | None, Header(description="An ETag of a read or a version: change nothing if another is served.")
+]
 _READ: dict[int | str, dict[str, Any]] = {304: {"description": "The caller has the present answer."}}
 
 
 @router.get("/current", response_model=ConfigResponse, responses=_READ)
 async def get_current_config(
-    server: ServerDep, _: Reader, unit: Unit = None, if_none_match: IfNoneMatch = None
+    server: ServerDep, _: ConfigReader, unit: Unit = None, if_none_match: IfNoneMatch = None
 ) -> Response:
     """The global configuration. Without a unit each answer draws by the share of a rollout that runs."""
     return _respond(server.configs.read(target_of(None, None, unit)), if_none_match)
@@ -49,7 +58,7 @@ async def get_current_config(
 @router.get("/service/{service}", response_model=ServiceConfigResponse, responses=_READ)
 async def get_service_config(
     server: ServerDep,
-    _: Reader,
+    _: ConfigReader,
     service: str,
     endpoint: str | None = None,
     unit: Unit = None,
@@ -85,18 +94,35 @@ def _respond(rendered: Rendered, if_none_match: str | None) -> Response:
 
 @router.post("/update", response_model=ConfigUpdateResponse, response_model_exclude_none=True)
 async def update_config(
-    request: Request,
-    server: ServerDep,
-    principal: Writer,
-    body: ConfigUpdateRequest,
-    if_match: Annotated[
-        str | None, Header(description="An ETag of a read or a version: change nothing if another is served.")
-    ] = None,
-    idempotency_key: IdempotencyKey = None,
+    server: ServerDep, command: WriteCommand, body: ConfigUpdateRequest, if_match: IfMatch = None
 ) -> JSONResponse:
     """Change a scope's configuration, by a rollout unless it is its first."""
-    claim = await claim_of(request, principal, idempotency_key)
-    return json_answer(await Update(server, principal, body, if_match, claim).carry_out())
+    return json_answer(await Update(server, command, wanted_by_update(body), if_match).carry_out())
+
+
+@router.post("/rollback", response_model=ConfigUpdateResponse, response_model_exclude_none=True)
+async def roll_back_config(
+    server: ServerDep, command: WriteCommand, body: ConfigRollbackRequest, if_match: IfMatch = None
+) -> JSONResponse:
+    """Have a version's scope serve its content again, as a new version, by a rollout like any other."""
+    async with server.database.transaction() as session:
+        wanted = wanted_by_rollback(body, await configs.get_version(session, body.version))
+    return json_answer(await Update(server, command, wanted, if_match).carry_out())
+
+
+@router.get("/diff", response_model_exclude_unset=True)
+async def diff_configs(
+    server: ServerDep,
+    _: Reader,
+    from_: Annotated[str, Query(alias="from", description="A version.")],
+    to: Annotated[str, Query(description="A version, of the same scope or of another.")],
+) -> ConfigDiff:
+    """What differs from one version to another, field by field."""
+    async with server.database.transaction() as session:
+        old, new = [await configs.get_version(session, version) for version in (from_, to)]
+    changes = differences(LLMConfig.model_validate(old.config), LLMConfig.model_validate(new.config))
+    found = [FieldChange.model_validate({"field": field, **sides}) for field, sides in changes]
+    return ConfigDiff.model_validate({"from": old.version, "to": new.version, "changes": found})
 
 
 @router.get("/versions", response_model_exclude_none=True)

@@ -68,6 +68,31 @@ class ConfigUpdateResponse(Message):
     unchanged: bool | None = None
 
 
+class ConfigRollbackRequest(Message):
+    """An earlier version, whose content its scope is to serve again."""
+
+    version: str = Field(min_length=1, max_length=512)
+    reason: str = Field(min_length=1, max_length=2000)
+    deployment_strategy: Strategy | None = None
+    validate_only: bool = False
+
+
+class FieldChange(Message):
+    """A field of two configurations that differs; `from` or `to` is absent where the field is."""
+
+    field: str
+    from_: Any = Field(default=None, alias="from")
+    to: Any = None
+
+
+class ConfigDiff(Message):
+    """What changed from one version to another."""
+
+    from_: str = Field(alias="from")
+    to: str
+    changes: list[FieldChange]
+
+
 class ConfigVersionResponse(Message):
     """A version: what, who, when and why. Never edited."""
 

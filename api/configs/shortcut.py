@@ -1,4 +1,8 @@
-"""Configuration reads answered ahead of the framework, which costs more than the answer."""
+"""Configuration reads answered ahead of the framework, which costs more than the answer.
+
+They are not rate limited, here or by their routes: to count one would cost more than to answer it, and an
+application that is refused its configuration has nothing to call its model with.
+"""
 
 from starlette.types import Scope, Send
 

@@ -1,24 +1,22 @@
 """`/deployments`: rollouts with their steps and checks, and what people may do to them."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from api.auth import Reader, Writer
+from api.auth import Reader
 from api.body import StrictRoute
-from api.deployments import actions
-from api.idempotency import IdempotencyKey, answer_once, claim_of
+from api.commands import WriteCommand
+from api.deployments.actions import Steering
+from api.idempotency import json_answer
 from api.paging import PageQuery
 from api.server import ServerDep
 from domain.base import Message
 from domain.deployment import Deployment
 from domain.scope import parse_scope
 from storage import deployments, rollouts
-from storage.idempotency import Answer
-from workflows.messages import Act
 
 router = APIRouter(prefix="/deployments", tags=["deployments"], route_class=StrictRoute)
 
@@ -57,56 +55,40 @@ async def get_deployment(server: ServerDep, _: Reader, deployment_id: str) -> De
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Steering:
-    """A person's hand on a rollout."""
-
-    request: Request
-    server: ServerDep
-    principal: Writer
-    deployment_id: str
-    body: ActionRequest | None = None
-    idempotency_key: IdempotencyKey = None
-
-    async def do(self, action: actions.Action) -> JSONResponse:
-        """Do it once, however often it is asked under one key."""
-        by = Act(by=self.principal.name, reason=self.body.reason if self.body else None)
-
-        async def carry_out() -> Answer:
-            return Answer(200, (await actions.act(self.server, self.deployment_id, action, by)).to_json())
-
-        claim = await claim_of(self.request, self.principal, self.idempotency_key)
-        return await answer_once(self.server.database, claim, carry_out)
+async def _steering(
+    server: ServerDep, command: WriteCommand, deployment_id: str, body: ActionRequest | None = None
+) -> Steering:
+    return Steering(server, command, deployment_id, body.reason if body else None)
 
 
-Steer = Annotated[Steering, Depends()]
+Steer = Annotated[Steering, Depends(_steering)]
 
 
 @router.post("/{deployment_id}/pause", response_model=Deployment)
 async def pause_deployment(steer: Steer) -> JSONResponse:
     """Keep the share and the time left; it is watched on, and still taken back when it harms."""
-    return await steer.do("pause")
+    return json_answer(await steer.carry_out("pause"))
 
 
 @router.post("/{deployment_id}/resume", response_model=Deployment)
 async def resume_deployment(steer: Steer) -> JSONResponse:
     """Go on from where it was paused."""
-    return await steer.do("resume")
+    return json_answer(await steer.carry_out("resume"))
 
 
 @router.post("/{deployment_id}/approve", response_model=Deployment)
 async def approve_deployment(steer: Steer) -> JSONResponse:
     """Give the approval that it waits for."""
-    return await steer.do("approve")
+    return json_answer(await steer.carry_out("approve"))
 
 
 @router.post("/{deployment_id}/promote", response_model=Deployment)
 async def promote_deployment(steer: Steer) -> JSONResponse:
     """End the present step now, as if its verdict were good."""
-    return await steer.do("promote")
+    return json_answer(await steer.carry_out("promote"))
 
 
 @router.post("/{deployment_id}/abort", response_model=Deployment)
 async def abort_deployment(steer: Steer) -> JSONResponse:
     """Take it back."""
-    return await steer.do("abort")
+    return json_answer(await steer.carry_out("abort"))

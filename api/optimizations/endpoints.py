@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
-from api.auth import Reader, Writer
+from api.auth import Reader
 from api.body import StrictRoute
-from api.idempotency import IdempotencyKey, claim_of, json_answer
+from api.commands import WriteCommand
+from api.idempotency import json_answer
 from api.optimizations import triggers
 from api.paging import PageQuery
 from api.server import ServerDep
@@ -34,16 +35,10 @@ class OptimizationList(Message):
 
 @router.post("/trigger", status_code=202, response_model=OptimizationResponse)
 async def trigger_optimization(
-    request: Request,
-    server: ServerDep,
-    principal: Writer,
-    body: OptimizationRequest,
-    wait: Wait = 0,
-    idempotency_key: IdempotencyKey = None,
+    server: ServerDep, command: WriteCommand, body: OptimizationRequest, wait: Wait = 0
 ) -> JSONResponse:
     """Optimize some services, or every known one, now. With `dryRun` nothing is changed."""
-    claim = await claim_of(request, principal, idempotency_key)
-    return json_answer(await triggers.trigger(server, body, by=principal.name, claim=claim, wait=wait))
+    return json_answer(await triggers.trigger(server, command, body, wait=wait))
 
 
 @router.get("", response_model_exclude_none=True)

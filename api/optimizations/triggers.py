@@ -5,41 +5,52 @@ import time
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.commands import Command
 from api.server import Server
 from domain.errors import ServiceUnavailable
 from domain.optimization import OptimizationRequest, OptimizationResponse
-from storage import control, idempotency, optimizations, overview
+from storage import audit, control, idempotency, optimizations, overview
 from storage.idempotency import Answer, Claim
 from storage.tables import Optimization
 from workflows import starts
 
 _LOOK_SECONDS = 0.1
+# So many of a run's services are named in its audit entry.
+_NAMED = 20
 
 
-async def trigger(
-    server: Server, request: OptimizationRequest, *, by: str, claim: Claim | None, wait: float
-) -> Answer:
+async def trigger(server: Server, command: Command, request: OptimizationRequest, *, wait: float) -> Answer:
     """Open a run and start it; while a pause holds it stays queued. Waits up to `wait` seconds for a plan.
 
     Raises:
         NotFound, Conflict, Stopped: as `optimizations.open_optimization`.
-        ServiceUnavailable: Temporal refused for certain; the run is failed, and `claim` may be used anew.
+        ServiceUnavailable: Temporal refused for certain; the run is failed, and the command's claim may be
+            made anew.
     """
     async with server.database.transaction() as session:
-        earlier = await idempotency.earlier_answer(session, claim) if claim else None
-        if earlier is not None:
-            return earlier
-        run = await optimizations.open_optimization(session, request, triggered_by="manual", by=by)
+        answer, run = await idempotency.earlier_answer(session, command.claim), None
         paused = (await control.get(session)).state == "paused"
-        answer = Answer(202, (await _response(server, session, run)).to_json())
-        if claim is not None:
-            await idempotency.keep_answer(session, claim, answer)
+        if answer is None:
+            run = await _open(session, command, request)
+            answer = Answer(202, (await _response(server, session, run)).to_json())
+            await idempotency.keep_answer(session, command.claim, answer)
     if paused:
         return answer
-    await _start(server, run, claim)
+    if run is not None:
+        await _start(server, run, command.claim)
     if wait > 0:
-        return Answer(202, (await _when_planned(server, run.id, wait)).to_json())
+        return Answer(202, (await _when_planned(server, answer.body["optimizationId"], wait)).to_json())
     return answer
+
+
+async def _open(session: AsyncSession, command: Command, request: OptimizationRequest) -> Optimization:
+    by = command.actor.name
+    run = await optimizations.open_optimization(session, request, triggered_by="manual", by=by)
+    if not request.dry_run:
+        services = run.request["services"]
+        details = {"services": services[:_NAMED], "count": len(services)}
+        audit.record(session, command.actor, "optimization.trigger", run.id, details)
+    return run
 
 
 async def _start(server: Server, run: Optimization, claim: Claim | None) -> None:
@@ -51,7 +62,7 @@ async def _start(server: Server, run: Optimization, claim: Claim | None) -> None
     except ServiceUnavailable as error:
         async with server.database.transaction() as session:
             never_began = await optimizations.refuse(session, run.id, error.message)
-            if never_began and claim is not None:
+            if never_began:
                 await idempotency.forget(session, claim)
         if never_began:
             raise

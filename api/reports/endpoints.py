@@ -6,9 +6,9 @@ import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from api.auth import Ingester
 from api.body import StrictRoute, require_json_type
-from api.idempotency import IdempotencyKey, claim_of, json_answer
+from api.commands import IngestCommand
+from api.idempotency import json_answer
 from api.server import ServerDep
 from domain.base import Message
 from domain.reports import Batch, MetricReport, QualityEvaluation, parse_metrics, parse_quality
@@ -50,14 +50,11 @@ def _body(field: str, item: type[msgspec.Struct]) -> dict[str, Any]:
     response_model=BatchResponse,
     openapi_extra=_body("metrics", MetricReport),
 )
-async def report_metrics(
-    request: Request, server: ServerDep, principal: Ingester, idempotency_key: IdempotencyKey = None
-) -> JSONResponse:
+async def report_metrics(request: Request, server: ServerDep, command: IngestCommand) -> JSONResponse:
     """Report calls. What is accepted is committed before this answers."""
     require_json_type(request)
     batch = parse_metrics(await request.body(), server.snapshot.now_ms())
-    claim = await claim_of(request, principal, idempotency_key)
-    return json_answer(await server.intake.metrics(batch.accepted, _answer(batch), claim))
+    return json_answer(await server.intake.metrics(batch.accepted, _answer(batch), command.claim))
 
 
 @router.post(
@@ -65,14 +62,11 @@ async def report_metrics(
     response_model=BatchResponse,
     openapi_extra=_body("evaluations", QualityEvaluation),
 )
-async def report_quality(
-    request: Request, server: ServerDep, principal: Ingester, idempotency_key: IdempotencyKey = None
-) -> JSONResponse:
+async def report_quality(request: Request, server: ServerDep, command: IngestCommand) -> JSONResponse:
     """Report how good answers were."""
     require_json_type(request)
     batch = parse_quality(await request.body(), server.snapshot.now_ms())
-    claim = await claim_of(request, principal, idempotency_key)
-    return json_answer(await server.intake.quality(batch.accepted, _answer(batch), claim))
+    return json_answer(await server.intake.quality(batch.accepted, _answer(batch), command.claim))
 
 
 def _answer(batch: Batch[Report]) -> Answer:

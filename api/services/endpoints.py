@@ -3,8 +3,9 @@
 from fastapi import APIRouter
 from pydantic import ValidationError
 
-from api.auth import Admin, Reader
+from api.auth import Reader
 from api.body import StrictRoute
+from api.commands import AdminActor
 from api.errors import invalid_request
 from api.paging import PageQuery
 from api.server import Server, ServerDep
@@ -14,7 +15,7 @@ from domain.decision.contradictions import contradictions
 from domain.errors import InvalidRequest
 from domain.policy import ServicePolicy
 from domain.scope import GLOBAL, scope_of
-from storage import services
+from storage import audit, services
 from storage.tables import Service
 
 router = APIRouter(prefix="/services", tags=["services"], route_class=StrictRoute)
@@ -50,7 +51,9 @@ async def get_service(server: ServerDep, _: Reader, service: str) -> ServicePoli
 
 
 @router.put("/{service}", response_model_exclude_none=True)
-async def put_service(server: ServerDep, _: Admin, service: str, body: PolicyRequest) -> ServicePolicy:
+async def put_service(
+    server: ServerDep, actor: AdminActor, service: str, body: PolicyRequest
+) -> ServicePolicy:
     """Replace a service's policy, and make the service known. A run that has begun keeps the old one."""
     if scope_of(service).service is None:
         raise InvalidRequest(f"service: {GLOBAL!r} is reserved")
@@ -65,6 +68,8 @@ async def put_service(server: ServerDep, _: Admin, service: str, body: PolicyReq
         raise invalid_request(error) from error
     async with server.database.transaction() as session:
         await services.put_policy(session, policy)
+        given = sorted(policy.given().keys() - {"service"})
+        audit.record(session, actor, "service.policy", service, {"given": given})
         row = await services.get(session, service)
     await server.refresh()
     return _policy(server, row)

@@ -12,6 +12,7 @@ from temporalio.client import Client
 
 from api.app import create_app
 from api.serve import server_for
+from domain.rate_limits import RateLimits
 from infra.embedded import EmbeddedStack
 from storage import keys
 from storage.database import Database
@@ -28,6 +29,9 @@ CONFIG = {
     "visionEnabled": False,
 }
 
+# One key asks for all the tests do.
+UNLIMITED = RateLimits(reports=0, reads=0, writes=0, wrong_keys=0)
+
 Served = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
@@ -40,7 +44,13 @@ def served(stack: EmbeddedStack, database: Database, temporal: Client) -> Served
 
     @asynccontextmanager
     async def serve(**options: Any) -> AsyncIterator[httpx.AsyncClient]:
-        options = {"admin_key": ADMIN_KEY, "redis_url": stack.redis_url, "step_seconds": 3.0} | options
+        usual = {
+            "admin_key": ADMIN_KEY,
+            "redis_url": stack.redis_url,
+            "step_seconds": 3.0,
+            "rate_limits": UNLIMITED,
+        }
+        options = usual | options
         connect_temporal = options.pop("connect_temporal", connect)
         app = create_app(options.pop("database", database), connect_temporal, version="1.2.3", **options)
         server = server_for(app, host="127.0.0.1", port=0)

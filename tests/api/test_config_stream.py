@@ -7,7 +7,7 @@ from storage.database import Database
 from tests.api.answers import done, refused
 from tests.api.conftest import Served
 from tests.api.streams import streaming
-from tests.storage.records import change, enter, first_config, make
+from tests.storage.records import change, config, enter, first_config, make
 
 PATH = "/api/v1/config/stream"
 
@@ -15,7 +15,9 @@ PATH = "/api/v1/config/stream"
 async def test_the_stream_begins_with_the_present_and_brings_each_change(
     client: httpx.AsyncClient, database: Database
 ) -> None:
-    await first_config(database, "global", "gpt-4o")
+    # Over the API, which shows at once what it has changed.
+    update = {"config": config("gpt-4o").to_json(), "reason": "first"}
+    done(await client.post("/api/v1/config/update", json=update))
     async with (
         streaming(client, PATH) as of_all,
         streaming(client, PATH, params={"service": "chat", "endpoint": "/a"}) as of_endpoint,

@@ -158,7 +158,7 @@ async def test_a_stream_ends_with_its_key(
         await raise_alert(database, "while it was good")
         assert (await stream.next()).json()["data"]["reason"] == "while it was good"
         async with database.transaction() as session:
-            (row,) = await keys.list_keys(session)
+            _, (row,) = await keys.list_keys(session, limit=10, offset=0)
             await keys.revoke_key(session, row.id)
         assert await stream.rest() == []
 

@@ -130,9 +130,9 @@ async def test_keys_come_and_go(database: Database, live: LiveSnapshot) -> None:
     principal = live.current.keys[keys.digest_of(key)]
     assert [principal.may(scope) for scope in keys.SCOPES] == [True, True, False, False]
     async with database.transaction() as session:
-        assert [known.id for known in await keys.list_keys(session)] == [row.id]
-        await keys.revoke_key(session, row.id)
-        assert await keys.list_keys(session) == []
+        revoked, ended = await keys.revoke_key(session, row.id)
+        assert (revoked.id, ended) == (row.id, True)
+        assert await keys.revoke_key(session, row.id) == (revoked, False)
     await until(live, lambda now: not now.keys)
 
 
