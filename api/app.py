@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import openapi
 from api.admin import endpoints as admin
+from api.analytics import endpoints as analytics
 from api.auth import Authenticator
 from api.configs import endpoints as configs
 from api.configs.reader import ConfigReader
@@ -118,7 +119,8 @@ def create_app(
         responses=openapi.RESPONSES,
     )
     api = APIRouter(prefix=API_PREFIX)
-    for module in (reports, configs, optimizations, deployments, services, events, admin, system):
+    nouns = (reports, configs, optimizations, deployments, services, analytics, events, admin, system)
+    for module in nouns:
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(system.probes)
