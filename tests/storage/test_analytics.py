@@ -211,18 +211,7 @@ TOTALS = ("requests.count", "requests.rate", "errors.count", "cost.total")
 
 
 @pytest.mark.parametrize("interval", [None, 7 * MINUTE_MS, 90_000])
-@pytest.mark.parametrize(
-    "dimensions",
-    [
-        [],
-        ["service"],
-        ["configVersion"],
-        ["model"],
-        ["tags.team"],
-        ["endpoint", "tags.team"],
-        ["provider", "model"],
-    ],
-)
+@pytest.mark.parametrize("dimensions", [[], *([label] for label in LABELS), ["endpoint", "tags.team"]])
 async def test_every_metric_by_time_and_group(
     database: Database, dimensions: list[str], interval: int | None
 ) -> None:
