@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from api.errors import invalid_request
 from domain.analytics import LATEST_MS, Aggregation, MetricsQuery, TimeRange
 from domain.reports import EARLIEST_MS
+from domain.scope import scope_of
 
 Names = list[str]
 Services = Annotated[Names | None, Query(description="Repeated or comma-separated; all, if left out.")]
@@ -19,6 +20,20 @@ Moment = Query(ge=EARLIEST_MS, le=LATEST_MS, description="Milliseconds since the
 def listed(values: Iterable[str] | None) -> list[str]:
     """The items of a parameter that may be repeated or comma-separated."""
     return [item.strip() for value in values or () for item in value.split(",")]
+
+
+def service_names(values: list[str] | None) -> list[str] | None:
+    """The services that a parameter names; None where it was left out.
+
+    Raises:
+        InvalidRequest: one of them cannot be a service's name.
+    """
+    if values is None:
+        return None
+    names = listed(values)
+    for name in names:
+        scope_of(name)
+    return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +61,7 @@ class MetricsParameters:
             InvalidRequest: there is no such question; says which parameter is at fault.
         """
         fields: dict[str, Any] = {
-            "services": listed(self.services) if self.services else None,
+            "services": service_names(self.services),
             "metrics": listed(self.metrics),
             "aggregation": self.aggregation,
             "groupBy": listed(self.groupBy),

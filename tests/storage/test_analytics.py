@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +16,11 @@ from domain.errors import InvalidRequest, TimedOut
 from domain.metrics import METRICS
 from domain.reports import MetricReport, QualityEvaluation
 from domain.series import Group
-from storage import analytics, partitions, samples
+from storage import analytics
 from storage.database import Database
+from tests.activities.reports import prepare
+from tests.storage.calls import START, call, store
 
-START = 1_760_000_000_000 // MINUTE_MS * MINUTE_MS
-"""A minute of the clock, in the past."""
 MODELS = (("openai", "gpt-4o"), ("openai", "gpt-4o-mini"), ("anthropic", "claude-sonnet-4"))
 LABELS: dict[str, Callable[[MetricReport], str | None]] = {
     "service": lambda call: call.service,
@@ -34,40 +34,7 @@ LABELS: dict[str, Callable[[MetricReport], str | None]] = {
 
 @pytest_asyncio.fixture(autouse=True)
 async def partitioned(database: Database) -> None:
-    pool = await database.pool()
-    async with pool.acquire() as connection:
-        await partitions.ensure_partitions(connection)
-
-
-def call(at: int = START, **change: Any) -> MetricReport:
-    fields: dict[str, Any] = {
-        "timestamp": at,
-        "service": "chat",
-        "endpoint": "answer",
-        "provider": "openai",
-        "model": "gpt-4o",
-        "latency_ms": 100.0,
-        "tokens_input": 200,
-        "tokens_output": 100,
-        "tokens_total": 300,
-        "status_code": 200,
-        "cost_usd": 0.002,
-    }
-    return MetricReport(**(fields | change))
-
-
-async def store(
-    database: Database, calls: Iterable[MetricReport] = (), scores: Iterable[QualityEvaluation] = ()
-) -> None:
-    """Keep reports as the intake does, all arriving now, in their order."""
-    connection = await samples.connect_for_copy(database)
-    try:
-        now = await samples.clock(connection)
-        rows = samples.metric_rows(calls, lambda *_: None)
-        await samples.copy_rows(connection, "metrics", rows, now)
-        await samples.copy_rows(connection, "quality", samples.quality_rows(scores), now)
-    finally:
-        await connection.close()
+    await prepare(database)
 
 
 async def forget_costs(database: Database, service: str) -> None:
