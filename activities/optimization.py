@@ -19,7 +19,7 @@ from domain.scope import Scope
 from storage import observations, optimizations, rollouts
 from storage.database import Database
 from storage.events import alert
-from storage.tables import Optimization, OptimizedService, Rollout
+from storage.tables import Optimization, OptimizedService, Rollout, db_now
 from storage.validation import validate
 from workflows import messages as m
 
@@ -81,7 +81,7 @@ class OptimizationActivities:
             part, observed = await _observed(session, arg)
             policy = await self._policy(session, arg)
             judged = standing(observed.present, policy.constraints)
-            part.analysis = judged.to_json()
+            part.analysis, part.analyzed_at = judged.to_json(), db_now()
         return m.ServiceNote(proceed=True, note=f"{judged.in_words()}.")
 
     @activity.defn(name="decide")
@@ -94,6 +94,7 @@ class OptimizationActivities:
         outcome = await asyncio.to_thread(decide, problem, self._strategy)
         async with self._database.transaction() as session:
             part = await optimizations.part(session, arg.optimization_id, arg.service)
+            part.decided_at = db_now()
             if isinstance(outcome, Skip):
                 part.plan, part.reasoning = None, outcome.reasoning
                 return m.ServiceNote(proceed=False, note=outcome.reasoning)

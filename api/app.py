@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import openapi
 from api.admin import endpoints as admin
+from api.analytics import endpoints as analytics
 from api.audit import endpoints as audit
 from api.auth import Authenticator
 from api.configs import endpoints as configs
@@ -128,11 +129,8 @@ def create_app(
         responses=openapi.RESPONSES,
     )
     api = APIRouter(prefix=API_PREFIX)
-    modules = (
-        *(reports, configs, optimizations, deployments, services, events, admin, keys, audit),
-        system,
-    )
-    for module in modules:
+    parts = (reports, configs, optimizations, deployments, services, analytics, events, admin, keys, audit)
+    for module in (*parts, system):
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(system.probes)

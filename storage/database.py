@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from domain.errors import DatabaseError
+from domain.errors import DatabaseError, TimedOut
 
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
@@ -103,6 +104,25 @@ class Database:
         await self._engine.dispose()
         if self._pool is not None:
             await self._pool.close()
+
+
+@asynccontextmanager
+async def deadline(session: AsyncSession, seconds: float) -> AsyncIterator[None]:
+    """Let no statement of the block take longer.
+
+    Raises:
+        TimedOut: one did; the transaction is over.
+    """
+    limit = f"{seconds * 1000:.0f}ms"
+    await session.execute(text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit})
+    try:
+        yield
+    except DBAPIError as error:
+        if error.orig is None or not isinstance(error.orig.__cause__, asyncpg.QueryCanceledError):
+            raise
+        raise TimedOut(
+            f"the query took longer than {seconds:g} s; ask for less time or less at once"
+        ) from error
 
 
 async def _with_json(connection: "asyncpg.Connection[asyncpg.Record]") -> None:

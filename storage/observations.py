@@ -103,9 +103,9 @@ _ARM = """
 
 # `service || ''` keeps the planner, which knows nothing of a new day's partition, from searching all of a
 # service's reports for each score: by the request's id it finds one row.
-_REQUEST_OF_SCORE = """
+REQUEST_OF_SCORE = """
     LEFT JOIN LATERAL (
-        SELECT r.config_version, r.provider, r.model, r.endpoint FROM metrics r
+        SELECT r.config_version, r.provider, r.model, r.endpoint, r.tags FROM metrics r
         WHERE r.request_id = q.request_id AND r.service || '' = q.service
           AND r.received_at > q.received_at - interval '1 day'
           AND r.received_at < q.received_at + interval '1 day'
@@ -154,7 +154,7 @@ async def arms(
                array_agg(scored.overall_score) AS quality
         FROM (
             SELECT q.service, q.overall_score, m.provider, m.model, m.endpoint, {version}
-            FROM quality q {_REQUEST_OF_SCORE}
+            FROM quality q {REQUEST_OF_SCORE}
             WHERE q.received_at >= :since AND q.received_at < :until
         ) scored
         WHERE {covered.where("scored.service", "COALESCE(scored.endpoint, :endpoint, '')")}
@@ -233,7 +233,7 @@ async def _group(
     got = (await session.execute(requests, parameters)).one()
     scores = text(f"""
         SELECT array_agg(scored.overall_score) AS quality FROM (
-            SELECT q.overall_score FROM quality q {_REQUEST_OF_SCORE}
+            SELECT q.overall_score FROM quality q {REQUEST_OF_SCORE}
             WHERE q.service = ANY(:services) AND q.received_at >= :since
               AND COALESCE(q.config_version, m.config_version) IS NOT DISTINCT FROM CAST(:version AS text)
               AND (CAST(:version AS text) IS NOT NULL OR m.provider = :provider AND m.model = :model)

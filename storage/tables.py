@@ -220,7 +220,10 @@ class Optimization(Base):
 
 
 class OptimizedService(Base):
-    """A service's part in an optimization. A service has one open at a time."""
+    """A service's part in an optimization. A service has one open at a time.
+
+    `analyzed_at` and `decided_at` are None while that has not been done, or where the run ended before it.
+    """
 
     __tablename__ = "optimized_services"
     optimization_id: Mapped[str] = mapped_column(
@@ -234,6 +237,8 @@ class OptimizedService(Base):
     plan: Mapped[Json | None]
     reasoning: Mapped[str | None]
     deployment_id: Mapped[str | None]
+    analyzed_at: Mapped[int | None] = mapped_column(Millis)
+    decided_at: Mapped[int | None] = mapped_column(Millis)
 
 
 class Event(Base):

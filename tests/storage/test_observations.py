@@ -100,7 +100,7 @@ async def test_a_score_finds_its_request_by_id_in_a_day_that_the_planner_knows_n
     await requests(database, 10_000, version="chat@1")
     await score(database, 10.0, request_id="of-nobody")
     pool = await database.pool()
-    plan = await pool.fetch(f"EXPLAIN SELECT m.model FROM quality q {observations._REQUEST_OF_SCORE}")
+    plan = await pool.fetch(f"EXPLAIN SELECT m.model FROM quality q {observations.REQUEST_OF_SCORE}")
     conditions = [line for (line,) in plan if "Index Cond" in line]
     assert conditions
     assert all("request_id = q.request_id" in condition for condition in conditions)

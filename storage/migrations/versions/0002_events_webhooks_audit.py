@@ -1,4 +1,4 @@
-"""The published order of events, webhooks with their deliveries, and the audit log."""
+"""The published order of events, webhooks with their deliveries, the audit log, and times of decisions."""
 
 from alembic import op
 
@@ -8,6 +8,7 @@ branch_labels = None
 depends_on = None
 
 _STATEMENTS = (
+    "ALTER TABLE optimized_services ADD COLUMN analyzed_at timestamptz, ADD COLUMN decided_at timestamptz",
     "ALTER TABLE events ADD COLUMN position bigint UNIQUE",
     """
     CREATE TABLE event_log (

@@ -1,0 +1,1 @@
+"""What was recorded and decided, for dashboards and people."""

@@ -1,0 +1,87 @@
+"""`/analytics`: what was recorded, what was decided, and what to compare with."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.analytics.queries import MetricsParametersDep, Services, service_names
+from api.auth import Reader
+from api.body import StrictRoute
+from api.paging import PageQuery
+from api.server import Server, ServerDep
+from domain import series
+from domain.analytics import MetricsQuery
+from domain.base import Message
+from domain.baseline import BaselineResponse
+from domain.optimization_event import OptimizationEvent
+from domain.series import MetricsQueryResponse
+from storage import analytics, baselines, history
+
+router = APIRouter(prefix="/analytics", tags=["analytics"], route_class=StrictRoute)
+
+Moment = Annotated[int | None, Query(ge=0, le=10**14, description="Milliseconds since the epoch.")]
+
+
+class HistoryResponse(Message):
+    """A page of events, the newest first, and how many there are."""
+
+    total: int
+    events: list[OptimizationEvent]
+
+
+@router.get("/metrics", response_model_exclude_none=True)
+async def get_metrics(server: ServerDep, _: Reader, parameters: MetricsParametersDep) -> MetricsQueryResponse:
+    """Metrics of the calls whose timestamps lie in [start, end), over time and by group.
+
+    `latency.*` and `tokens.*` are those of successes, `tokens.*` the mean of a call; calls of unknown cost
+    count for neither `cost.avg` nor `cost.total`; `requests.rate` is per second. A score of quality counts
+    at its own time, with the labels of its request.
+    """
+    return await _answer(server, parameters.query())
+
+
+@router.post("/metrics", response_model_exclude_none=True)
+async def query_metrics(server: ServerDep, _: Reader, body: MetricsQuery) -> MetricsQueryResponse:
+    """The same as the GET, asked for by a body."""
+    return await _answer(server, body)
+
+
+@router.get("/history", response_model_exclude_none=True)
+async def get_history(
+    server: ServerDep,
+    _: Reader,
+    page: PageQuery,
+    services: Services = None,
+    start: Moment = None,
+    end: Moment = None,
+) -> HistoryResponse:
+    """What was analysed, decided, rolled out and taken back in [start, end), the newest first.
+
+    A service's history is also that of its endpoints; `global` is that of the configuration for all.
+    """
+    async with server.database.transaction() as session:
+        total, events = await history.list_events(
+            session,
+            services=service_names(services),
+            start=start,
+            end=end,
+            limit=page.limit,
+            offset=page.offset,
+        )
+    return HistoryResponse(total=total, events=events)
+
+
+@router.get("/baselines", response_model_exclude_none=True)
+async def get_baselines(server: ServerDep, _: Reader, services: Services = None) -> BaselineResponse:
+    """What to compare a service's metrics with: its first day, its last day, the day before its last change.
+
+    They are computed when asked, of 50 services at most at once.
+    """
+    async with server.database.transaction() as session:
+        return BaselineResponse(baselines=await baselines.compute(session, service_names(services)))
+
+
+async def _answer(server: Server, query: MetricsQuery) -> MetricsQueryResponse:
+    async with server.database.transaction() as session:
+        readings = await analytics.read(session, query)
+    return series.answer(query, readings)
