@@ -26,6 +26,7 @@ from api.system import endpoints as system
 from api.system.health import Health
 from api.system.status import StatusReader
 from api.temporal import Connect, Temporal
+from api.webhooks import endpoints as webhooks
 from domain.policy import STEP_SECONDS
 from storage.database import Database
 from storage.intake import Intake
@@ -83,12 +84,14 @@ def create_app(
     step_seconds: float = STEP_SECONDS,
     max_body_bytes: int = MAX_BODY_BYTES,
     data_dir: str = ".",
+    webhooks_allow_private: bool = False,
 ) -> FastAPI:
     """The REST API over a migrated database, which stays the caller's to close.
 
     `connect_temporal` gives a client with the pydantic data converter; it is called when Temporal is first
     needed. `admin_key` is accepted besides the stored keys. `step_seconds` is the default length of a
-    rollout's step. `data_dir` is the folder whose free space `/health` looks at.
+    rollout's step. `data_dir` is the folder whose free space `/health` looks at. Webhooks may name private
+    addresses only where that is allowed.
     """
     instruments, snapshot = Instruments(), LiveSnapshot(database)
     intake = Intake(database, override=snapshot.price_override)
@@ -105,6 +108,7 @@ def create_app(
         status=StatusReader(database, intake, temporal, mode=mode),
         instruments=instruments,
         step_seconds=step_seconds,
+        webhooks_allow_private=webhooks_allow_private,
     )
     instruments.watch(intake)
     shortcut = ConfigShortcut(server.configs, server.authenticator, instruments)
@@ -118,7 +122,7 @@ def create_app(
         responses=_ERRORS,
     )
     api = APIRouter(prefix=API_PREFIX)
-    for module in (reports, configs, optimizations, deployments, services, admin, system):
+    for module in (reports, configs, optimizations, deployments, services, webhooks, admin, system):
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(system.probes)

@@ -42,7 +42,10 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """`step_seconds` is the default length of a rollout's step."""
+    """`step_seconds` is the default length of a rollout's step.
+
+    `webhooks_allow_private`: a webhook may name a host that is not in the public internet.
+    """
 
     database: Database
     intake: Intake
@@ -54,6 +57,7 @@ class Server:
     status: StatusReader
     instruments: Instruments
     step_seconds: float
+    webhooks_allow_private: bool
     background: Background = field(default_factory=Background)
 
     async def refresh(self) -> None:

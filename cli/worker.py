@@ -36,7 +36,12 @@ async def run(settings: Settings) -> None:
     database = Database(settings.database_url or "")
     client = await connect(settings, address=settings.temporal_address or "")
     try:
-        async with running_worker(database, client, step_seconds=settings.step_seconds):
+        async with running_worker(
+            database,
+            client,
+            step_seconds=settings.step_seconds,
+            webhooks_allow_private=settings.webhooks_allow_private,
+        ):
             await stopped.wait()
     finally:
         await database.close()
