@@ -1,5 +1,6 @@
 """Events on their way to webhooks: taken over from the log, sent in order per lane, recorded."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -155,7 +156,7 @@ async def due(
 async def next_due_ms(session: AsyncSession, webhook_id: str) -> int | None:
     """In how many ms something is due, 0 if it is already; None where nothing waits."""
     wait = (await session.execute(_NEXT, {"webhook": webhook_id})).scalar_one()
-    return None if wait is None else max(0, int(wait) + 1)
+    return None if wait is None else max(0, math.ceil(wait))
 
 
 async def record(session: AsyncSession, webhook_id: str, outcomes: Sequence[Outcome]) -> set[str]:

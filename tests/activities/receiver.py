@@ -11,8 +11,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Received:
-    """A request, header names in lower case."""
+    """A request, header names in lower case; `at` is when it came, in seconds of some clock."""
 
+    at: float
     target: str
     headers: dict[str, str]
     body: bytes
@@ -33,12 +34,13 @@ class Received:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to answer; `hang` is to be silent."""
+    """What to answer; `hang` is to be silent, `missing` how many bytes of the body are never sent."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b"ok"
     hang: bool = False
+    missing: int = 0
 
 
 Decide = Callable[[Received], Awaitable[Answer] | Answer]
@@ -54,6 +56,7 @@ class Receiver:
         self.connections = 0
         self.port = 0
         self._server: asyncio.Server | None = None
+        self._changed = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
 
     @property
@@ -74,9 +77,11 @@ class Receiver:
         await self._server.wait_closed()
 
     async def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        """Until a condition on what was received holds; fail where it does not in time."""
         async with asyncio.timeout(seconds):
             while not condition():
-                await asyncio.sleep(0.01)
+                self._changed.clear()
+                await self._changed.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -94,8 +99,14 @@ class Receiver:
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         method, target, _ = request_line.split(" ")
         assert method == "POST"
-        request = Received(target, headers, await reader.readexactly(int(headers["content-length"])))
+        request = Received(
+            asyncio.get_running_loop().time(),
+            target,
+            headers,
+            await reader.readexactly(int(headers["content-length"])),
+        )
         self.received.append(request)
+        self._changed.set()
         decided = self.decide(request)
         answer = decided if isinstance(decided, Answer) else await decided
         if answer.hang:
@@ -103,11 +114,12 @@ class Receiver:
             return False
         if 200 <= answer.status < 300:
             self.taken.append(request)
-        head = [f"HTTP/1.1 {answer.status} Whatever", f"content-length: {len(answer.body)}"]
+        self._changed.set()
+        head = [f"HTTP/1.1 {answer.status} Whatever", f"content-length: {len(answer.body) + answer.missing}"]
         head += [f"{name}: {value}" for name, value in answer.headers.items()]
         writer.write("\r\n".join(head).encode() + b"\r\n\r\n" + answer.body)
         await writer.drain()
-        return True
+        return not answer.missing
 
 
 @asynccontextmanager
