@@ -77,7 +77,8 @@ async def running_worker(
     async with Poster(about, allow_private=webhooks_allow_private) as poster:
         sender = build_sender(database, client, poster, task_queue=task_queue)
         beside = _housekeeping(database, client) if housekeeping else contextlib.nullcontext()
-        async with worker, sender, beside:
+        # The workflows end first: what they gave to a sender that is ending would be lost until its timeout.
+        async with sender, worker, beside:
             yield worker
 
 
