@@ -20,7 +20,6 @@ from domain.webhooks import Sender, body_of
 ATTEMPT_SECONDS = 15.0
 MAX_ANSWER_BYTES = 16 * 1024
 EXCERPT = 300
-CONNECTIONS = 64
 IDLE_SECONDS = 30.0
 _FAILURES = (
     httpcore.NetworkError,
@@ -60,7 +59,8 @@ class Poster:
     def __init__(self, sender: Sender, *, allow_private: bool) -> None:
         self._sender = sender
         self._pool = httpcore.AsyncConnectionPool(
-            max_connections=CONNECTIONS,
+            # As many as there are lanes at work: one endpoint must not wait for another's connection.
+            max_connections=None,
             keepalive_expiry=IDLE_SECONDS,
             network_backend=GuardedNetwork(allow_private=allow_private),
         )

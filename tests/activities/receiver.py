@@ -47,9 +47,10 @@ Decide = Callable[[Received], Awaitable[Answer] | Answer]
 
 
 class Receiver:
-    """`taken` holds what was answered with a success, `received` all there was, in order."""
+    """`taken` is what was answered with a success, `received` all there was; without `keep` they stay empty."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool = True) -> None:
+        self._keep = keep
         self.received: list[Received] = []
         self.taken: list[Received] = []
         self.decide: Decide = lambda request: Answer()
@@ -105,14 +106,15 @@ class Receiver:
             headers,
             await reader.readexactly(int(headers["content-length"])),
         )
-        self.received.append(request)
+        if self._keep:
+            self.received.append(request)
         self._changed.set()
         decided = self.decide(request)
         answer = decided if isinstance(decided, Answer) else await decided
         if answer.hang:
             await reader.read()
             return False
-        if 200 <= answer.status < 300:
+        if self._keep and 200 <= answer.status < 300:
             self.taken.append(request)
         self._changed.set()
         head = [f"HTTP/1.1 {answer.status} Whatever", f"content-length: {len(answer.body) + answer.missing}"]
