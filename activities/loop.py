@@ -8,7 +8,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.errors import Conflict, NotFound
 from domain.optimization import OptimizationRequest
-from storage import event_log, idempotency, optimizations, partitions, reconciler, services
+from storage import deliveries, event_log, idempotency, optimizations, partitions, reconciler, services
 from storage.database import Database
 from storage.reconciler import WorkflowState
 from workflows import ids
@@ -49,11 +49,14 @@ class LoopActivities:
 
     @activity.defn(name="maintain")
     async def maintain(self, arg: m.HousekeepingInput) -> m.HousekeepingResult:
-        """Make partitions ahead, drop those past every service's retention, forget old answers and events."""
+        """Make partitions ahead and drop those past every service's retention; forget old events, answers and
+        deliveries.
+        """
         async with self._database.transaction() as session:
             kept_days = await services.longest_retention(session)
             await idempotency.purge(session)
             await event_log.purge(session)
+            await deliveries.purge(session)
         pool = await self._database.pool()
         async with pool.acquire() as connection:
             until = await partitions.ensure_partitions(connection)

@@ -34,6 +34,7 @@ from api.system import endpoints as system
 from api.system.health import Health
 from api.system.status import StatusReader
 from api.temporal import Connect, Temporal
+from api.webhooks import endpoints as webhooks
 from domain.policy import STEP_SECONDS
 from domain.rate_limits import RateLimits
 from storage import fanout
@@ -87,13 +88,15 @@ def create_app(
     request_seconds: float = REQUEST_SECONDS,
     rate_limits: RateLimits | None = None,
     data_dir: str = ".",
+    webhooks_allow_private: bool = False,
 ) -> Application:
     """The REST API over a migrated database, which stays the caller's to close.
 
     `connect_temporal` gives a client with the pydantic data converter; it is called when Temporal is first
     needed. `admin_key` is accepted besides the stored keys. `step_seconds` is the default length of a
     rollout's step. An answer that has not begun within `request_seconds` is a TIMEOUT. `data_dir` is the
-    folder whose free space `/health` looks at.
+    folder whose free space `/health` looks at. Webhooks may name private addresses only where that is
+    allowed.
     """
     instruments, snapshot = Instruments(), LiveSnapshot(database)
     intake = Intake(database, override=snapshot.price_override)
@@ -112,6 +115,7 @@ def create_app(
         events=EventFeed(database, redis),
         instruments=instruments,
         step_seconds=step_seconds,
+        webhooks_allow_private=webhooks_allow_private,
     )
     instruments.watch(intake)
     shortcut = ConfigShortcut(server.configs, server.authenticator, instruments)
@@ -129,8 +133,11 @@ def create_app(
         responses=openapi.RESPONSES,
     )
     api = APIRouter(prefix=API_PREFIX)
-    parts = (reports, configs, optimizations, deployments, services, analytics, events, admin, keys, audit)
-    for module in (*parts, system):
+    parts = (
+        *(reports, configs, optimizations, deployments, services, analytics, events, webhooks),
+        *(admin, keys, audit, system),
+    )
+    for module in parts:
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(system.probes)

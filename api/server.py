@@ -44,7 +44,10 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """`step_seconds` is the default length of a rollout's step. `draining` is set when streams must end."""
+    """`step_seconds` is the default length of a rollout's step. `draining` is set when streams must end.
+
+    `webhooks_allow_private`: a webhook may name a host that is not in the public internet.
+    """
 
     database: Database
     intake: Intake
@@ -58,6 +61,7 @@ class Server:
     events: EventFeed
     instruments: Instruments
     step_seconds: float
+    webhooks_allow_private: bool
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     background: Background = field(default_factory=Background)
 

@@ -138,7 +138,11 @@ async def _start_worker(settings: Settings) -> Child:
         "TEMPORAL_NAMESPACE": settings.temporal_namespace,
         "OPTIMIZER_STEP_SECONDS": str(settings.step_seconds),
         "OPTIMIZER_LOG_LEVEL": settings.log_level,
+        "OPTIMIZER_WEBHOOKS_ALLOW_PRIVATE": str(settings.webhooks_allow_private),
     }
+    if settings.config is not None:
+        # The worker starts in another folder.
+        environment["OPTIMIZER_CONFIG"] = str(settings.config.resolve())
     return await Child.start(
         "worker",
         [sys.executable, "-m", "cli.worker"],

@@ -13,12 +13,13 @@ from api.serve import server_for
 from cli.settings import Settings
 from cli.temporal import connect
 from domain.errors import DatabaseError
-from storage import reconciler
+from storage import reconciler, webhooks
 from storage.database import Database
 
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 5.0
+SYNC_SECONDS = 2.0
 
 
 @contextlib.asynccontextmanager
@@ -38,10 +39,11 @@ async def serving(settings: Settings, listener: socket.socket) -> AsyncIterator[
         step_seconds=settings.step_seconds,
         rate_limits=settings.rate_limits,
         data_dir=str(_nearest_folder(settings.data_dir)),
+        webhooks_allow_private=settings.webhooks_allow_private,
     )
     server = server_for(app)
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    watch = asyncio.create_task(_watch_leases(database))
+    beside = [asyncio.create_task(_watch_leases(database)), asyncio.create_task(_sync(database, settings))]
     try:
         up = asyncio.create_task(server.up.wait())
         await asyncio.wait((up, task), return_when=asyncio.FIRST_COMPLETED)
@@ -49,14 +51,31 @@ async def serving(settings: Settings, listener: socket.socket) -> AsyncIterator[
         yield task
     finally:
         server.should_exit = True
-        watch.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
+        for other in beside:
+            other.cancel()
+        await asyncio.gather(task, *beside, return_exceptions=True)
         await database.close()
 
 
 def _nearest_folder(path: Path) -> Path:
     """The folder, or the nearest one above it that is there: `serve` alone keeps no data."""
     return next(folder for folder in (path, *path.parents, Path()) if folder.is_dir())
+
+
+async def _sync(database: Database, settings: Settings) -> None:
+    """Bring the webhooks to what the settings' file says, as soon as PostgreSQL can be reached."""
+    if settings.config is None and settings.webhooks is None:
+        return
+    while True:
+        try:
+            async with database.transaction() as session:
+                await webhooks.sync_file(session, settings.webhooks or [])
+            return
+        except DatabaseError as error:
+            log.warning("the webhooks of the settings are not taken over yet: %s", error)
+        except Exception:
+            log.exception("the webhooks of the settings are not taken over yet")
+        await asyncio.sleep(SYNC_SECONDS)
 
 
 async def _watch_leases(database: Database) -> None:

@@ -1,10 +1,11 @@
 """Settings: arguments, then environment, then secret files, then YAML, then defaults."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -15,8 +16,10 @@ from pydantic_settings import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from domain.addresses import names_private_host
 from domain.policy import STEP_SECONDS
 from domain.rate_limits import RateLimits
+from domain.webhooks import WebhookRequest
 
 PREFIX = "OPTIMIZER_"
 # Read by the SDK and by `replay`, or by `load` itself.
@@ -53,7 +56,8 @@ def _shared(name: str) -> AliasChoices:
 class Settings(BaseSettings):
     """Everything that can be set. `OPTIMIZER_CONFIG` names a YAML file with the same names.
 
-    What is None of PostgreSQL, Redis and Temporal is started by `dev`.
+    What is None of PostgreSQL, Redis and Temporal is started by `dev`. `webhooks` are the file's endpoints,
+    beside those that are made over the API.
     """
 
     model_config = SettingsConfigDict(
@@ -80,8 +84,18 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     step_seconds: Annotated[float, Field(ge=0.1, le=30 * 86_400)] = STEP_SECONDS
     rate_limits: RateLimits = RateLimits()
+    webhooks: list[WebhookRequest] | None = None
+    webhooks_allow_private: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     config: Path | None = None
+
+    @field_validator("webhooks")
+    @classmethod
+    def _each_url_once(cls, given: list[WebhookRequest] | None) -> list[WebhookRequest] | None:
+        twice = [url for url, times in Counter(webhook.url for webhook in given or ()).items() if times > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is named twice")
+        return given
 
     @classmethod
     def settings_customise_sources(
@@ -116,9 +130,20 @@ def load(**given: Any) -> Settings:
         raise SettingsError(f"{PREFIX}CONFIG: no file {file}")
     present = {name: value for name, value in given.items() if value is not None}
     try:
-        return Settings(_secrets_dir=os.environ.get(f"{PREFIX}SECRETS_DIR"), **present)
+        settings = Settings(_secrets_dir=os.environ.get(f"{PREFIX}SECRETS_DIR"), **present)
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(fault) for fault in error.errors())) from None
+    _require_public(settings)
+    return settings
+
+
+def _require_public(settings: Settings) -> None:
+    for number, webhook in enumerate(settings.webhooks or ()):
+        if not settings.webhooks_allow_private and names_private_host(webhook.url):
+            raise SettingsError(
+                f"{PREFIX}WEBHOOKS[{number}].url: {webhook.url} is not in the public internet; "
+                f"{PREFIX}WEBHOOKS_ALLOW_PRIVATE allows it"
+            )
 
 
 def _require_known(environment: "os._Environ[str]") -> None:
@@ -135,9 +160,10 @@ def _explain(fault: Any) -> str:
     name = path[0].lower() if path else ""
     field: FieldInfo | None = Settings.model_fields.get(name)
     shown = (name if field and field.validation_alias else f"{PREFIX}{name}").upper()
+    within = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path[1:])
     if fault["type"] == "extra_forbidden":
         return f"unknown setting {'.'.join(path)}"
-    return f"{shown}: {fault['msg'].removeprefix('Value error, ')}"
+    return f"{shown}{within}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 def require(settings: Settings, *names: str) -> None:

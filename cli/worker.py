@@ -37,7 +37,11 @@ async def run(settings: Settings) -> None:
     client = await connect(settings, address=settings.temporal_address or "")
     try:
         async with running_worker(
-            database, client, step_seconds=settings.step_seconds, redis_url=settings.redis_url
+            database,
+            client,
+            step_seconds=settings.step_seconds,
+            redis_url=settings.redis_url,
+            webhooks_allow_private=settings.webhooks_allow_private,
         ):
             await stopped.wait()
     finally:

@@ -274,7 +274,8 @@ class Webhook(Base):
     """An endpoint that is sent events. `events` None: every type.
 
     `source` is `api`, or `file` where the settings' YAML names it. `position` is up to where the log was
-    taken over into `webhook_deliveries`. A secret that was replaced signs beside its successor for a while.
+    taken over into `webhook_deliveries`. Nothing is sent before `not_before`, as the endpoint asked. A secret
+    that was replaced signs beside its successor for a while.
     """
 
     __tablename__ = "webhooks"
@@ -290,6 +291,7 @@ class Webhook(Base):
     disabled_reason: Mapped[str | None]
     source: Mapped[str]
     position: Mapped[int] = mapped_column(BigInteger)
+    not_before: Mapped[int | None] = mapped_column(Millis)
     created_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
     created_by: Mapped[str]
     updated_at: Mapped[int] = mapped_column(Millis, server_default=func.now())

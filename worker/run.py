@@ -12,31 +12,46 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
+from activities.delivery import DeliveryActivities
+from activities.delivery_http import Poster
 from activities.loop import LoopActivities
 from activities.optimization import OptimizationActivities
 from activities.rollout import RolloutActivities
 from domain.decision.strategy import StructuredPriorStrategy
 from domain.errors import DatabaseError
+from domain.ids import new_id
+from domain.webhooks import Sender
 from storage import fanout, publisher
 from storage.changefeed import ChangeFeed
 from storage.database import Database
 from storage.fanout import FanOut
-from worker import dispatcher, visibility
+from worker import deliveries, dispatcher, visibility
 from worker.interceptors import HouseRules
 from worker.schedules import Schedules, ensure_housekeeping
 from workflows import ids
+from workflows.delivery import DeliveryWorkflow
 from workflows.loop import MaintainWorkflow, ReconcileWorkflow, TickWorkflow
 from workflows.optimization import OptimizationWorkflow
 from workflows.rollout import RolloutWorkflow
 
 log = logging.getLogger(__name__)
 
-WORKFLOWS = [OptimizationWorkflow, RolloutWorkflow, TickWorkflow, ReconcileWorkflow, MaintainWorkflow]
+WORKFLOWS = [
+    OptimizationWorkflow,
+    RolloutWorkflow,
+    DeliveryWorkflow,
+    TickWorkflow,
+    ReconcileWorkflow,
+    MaintainWorkflow,
+]
 RECONCILE_SECONDS = 30.0
 SYNC_SECONDS = 30.0
 # No more than there are connections to the database.
 CONCURRENT_ACTIVITIES = 20
+# These wait for others' answers most of the time.
+CONCURRENT_DELIVERIES = 30
 DEPLOYMENT_NAME = "llm-optimizer"
+DISTRIBUTION = "llm-auto-optimizer-server"
 DRAIN = timedelta(seconds=10)
 
 
@@ -49,39 +64,64 @@ async def running_worker(
     redis_url: str | None = None,
     housekeeping: bool = True,
     task_queue: str = ids.TASK_QUEUE,
+    webhooks_allow_private: bool = False,
 ) -> AsyncIterator[Worker]:
     """A worker that polls while the block runs, and drains at its end.
 
     `step_seconds` is the server's default for the length of a step. `redis_url` is where events are sent for
-    the API's replicas. Without `housekeeping` nothing is dispatched or published and no schedule is kept.
+    the API's replicas. Without `housekeeping` nothing is dispatched, published or woken and no schedule is
+    kept. Webhooks are sent to private addresses only where that is allowed.
     """
     searchable = await visibility.register(client)
     worker = build_worker(
         database, client, step_seconds=step_seconds, searchable=searchable, task_queue=task_queue
     )
-    async with worker:
-        if not housekeeping:
+    about = Sender(version=metadata.version(DISTRIBUTION), mode="daemon", instance_id=new_id("wrk"))
+    async with Poster(about, allow_private=webhooks_allow_private) as poster:
+        sender = build_sender(database, client, poster, task_queue=task_queue)
+        beside = _housekeeping(database, client, redis_url) if housekeeping else contextlib.nullcontext()
+        # The workflows end first: what they gave to a sender that is ending would be lost until its timeout.
+        async with sender, worker, beside:
             yield worker
-            return
-        await ensure_housekeeping(client, reconcile_seconds=RECONCILE_SECONDS)
-        redis = fanout.connect(redis_url) if redis_url else None
-        fan_out = FanOut(redis, database) if redis is not None else None
-        async with ChangeFeed(database) as feed:
-            work = feed.event("optimizations", "rollouts", "control")
-            policies = feed.event("services", "control")
-            tasks = [
-                asyncio.create_task(publisher.run(database, fan_out, feed.event("events"))),
-                asyncio.create_task(dispatcher.run(database, client, work)),
-                asyncio.create_task(_keep_schedules(database, client, policies)),
-            ]
-            try:
-                yield worker
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                if redis is not None:
-                    await redis.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _housekeeping(database: Database, client: Client, redis_url: str | None) -> AsyncIterator[None]:
+    """What a worker does beside its workflows and activities, while the block runs."""
+    await ensure_housekeeping(client, reconcile_seconds=RECONCILE_SECONDS)
+    redis = fanout.connect(redis_url) if redis_url else None
+    fan_out = FanOut(redis, database) if redis is not None else None
+    async with ChangeFeed(database) as feed:
+        work = feed.event("optimizations", "rollouts", "control")
+        policies = feed.event("services", "control")
+        sending = feed.event("event_log", "webhooks")
+        tasks = [
+            asyncio.create_task(publisher.run(database, fan_out, feed.event("events"))),
+            asyncio.create_task(dispatcher.run(database, client, work)),
+            asyncio.create_task(_keep_schedules(database, client, policies)),
+            asyncio.create_task(deliveries.run(database, client, sending)),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if redis is not None:
+                await redis.aclose()
+
+
+def build_sender(database: Database, client: Client, poster: Poster, *, task_queue: str) -> Worker:
+    """The worker for deliveries, apart so that slow endpoints keep no rollout from being watched."""
+    return Worker(
+        client,
+        task_queue=ids.delivery_queue(task_queue),
+        activities=[DeliveryActivities(database, poster).deliver],
+        interceptors=[HouseRules()],
+        max_concurrent_activities=CONCURRENT_DELIVERIES,
+        graceful_shutdown_timeout=DRAIN,
+        deployment_config=_deployment(),
+    )
 
 
 def build_worker(
@@ -121,14 +161,16 @@ def build_worker(
         interceptors=[HouseRules()],
         max_concurrent_activities=CONCURRENT_ACTIVITIES,
         graceful_shutdown_timeout=DRAIN,
-        # Named, not versioned: without a name the SDK reads every loaded module to make one, for seconds.
-        deployment_config=WorkerDeploymentConfig(
-            version=WorkerDeploymentVersion(
-                deployment_name=DEPLOYMENT_NAME, build_id=metadata.version("llm-auto-optimizer-server")
-            ),
-            use_worker_versioning=False,
-        ),
+        deployment_config=_deployment(),
     )
+
+
+def _deployment() -> WorkerDeploymentConfig:
+    # Named, not versioned: without a name the SDK reads every loaded module to make one, for seconds.
+    version = WorkerDeploymentVersion(
+        deployment_name=DEPLOYMENT_NAME, build_id=metadata.version(DISTRIBUTION)
+    )
+    return WorkerDeploymentConfig(version=version, use_worker_versioning=False)
 
 
 async def _keep_schedules(database: Database, client: Client, woken: asyncio.Event) -> None:

@@ -11,14 +11,16 @@ from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
+from workflows import ids, visibility
 from workflows import messages as m
-from workflows import visibility
 
 R = TypeVar("R", bound=BaseModel)
 
 QUICK = timedelta(seconds=10)
 LONG = timedelta(minutes=2)
 HEARTBEAT = timedelta(seconds=20)
+# Whoever is killed holds up an endpoint's events for so long.
+DELIVERY_HEARTBEAT = timedelta(seconds=10)
 _RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
 _FOR_EVER = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=5))
 
@@ -151,6 +153,25 @@ async def fail_optimization(arg: m.FailInput) -> None:
         retry_policy=_FOR_EVER,
         summary=visibility.brief(arg.error),
     )
+
+
+# Delivery to webhooks
+
+
+async def deliver(arg: m.DeliverInput) -> m.DeliverResult:
+    """Send an endpoint what is due, for a while."""
+    result: m.DeliverResult = await workflow.execute_activity(
+        "deliver",
+        arg,
+        task_queue=ids.delivery_queue(workflow.info().task_queue),
+        result_type=m.DeliverResult,
+        start_to_close_timeout=LONG,
+        schedule_to_close_timeout=timedelta(minutes=30),
+        heartbeat_timeout=DELIVERY_HEARTBEAT,
+        retry_policy=_RETRY,
+        summary=arg.webhook_id,
+    )
+    return result
 
 
 # Tick and housekeeping

@@ -17,6 +17,16 @@ def rollout(deployment_id: str) -> str:
     return f"rollout/{deployment_id}"
 
 
+def delivery(webhook_id: str) -> str:
+    """The workflow that sends an endpoint its events."""
+    return f"delivery/{webhook_id}"
+
+
+def delivery_queue(task_queue: str) -> str:
+    """The queue for sending to endpoints, beside that of the workflows."""
+    return f"{task_queue}-delivery"
+
+
 def schedule(service: str) -> str:
     """The schedule of a service's loop."""
     return f"{_SCHEDULE}{service}"

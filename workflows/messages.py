@@ -309,6 +309,48 @@ class OptimizationProgress(Message):
     current_phase: Phase
 
 
+# Delivery to webhooks
+
+
+class DeliveryTotals(Message):
+    """What an endpoint's workflow has seen: events delivered, attempts that failed, events given up."""
+
+    delivered: int = 0
+    retried: int = 0
+    failed: int = 0
+
+
+class DeliveryInput(Message):
+    """An endpoint to send events to; `totals` where an earlier run of the workflow went on to this one."""
+
+    webhook_id: str
+    totals: DeliveryTotals = DeliveryTotals()
+
+
+class DeliveryOutcome(Message):
+    """How an endpoint's workflow ended, which is when the endpoint is deleted or disabled."""
+
+    webhook_id: str
+    totals: DeliveryTotals
+
+
+class DeliverInput(Message):
+    webhook_id: str
+
+
+class DeliverResult(Message):
+    """What a batch came to.
+
+    `more` is due at once; else something is in `next_due_in_ms`, and nothing at all waits where that is None.
+    `gone`: the endpoint is deleted or disabled.
+    """
+
+    batch: DeliveryTotals
+    more: bool = False
+    next_due_in_ms: int | None = None
+    gone: bool = False
+
+
 # Tick and housekeeping
 
 

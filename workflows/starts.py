@@ -13,6 +13,7 @@ from domain.base import Message
 from domain.errors import ServiceUnavailable
 from workflows import ids, visibility
 from workflows import messages as m
+from workflows.delivery import DeliveryWorkflow
 from workflows.optimization import OptimizationWorkflow
 from workflows.rollout import RolloutWorkflow
 
@@ -45,6 +46,43 @@ async def start_rollout(client: Client, deployment_id: str, *, summary: str) -> 
     """
     arg = m.RolloutInput(deployment_id=deployment_id)
     await _start(client, RolloutWorkflow.run, arg, ids.rollout(deployment_id), summary)
+
+
+async def wake_delivery(client: Client, webhook_id: str, *, summary: str) -> None:
+    """Have an endpoint's workflow look for what is to be sent, starting it where it does not run.
+
+    Raises:
+        ServiceUnavailable: Temporal refused for certain.
+        StartUnknown: it may have been woken.
+    """
+    try:
+        await client.start_workflow(
+            DeliveryWorkflow.run,
+            m.DeliveryInput(webhook_id=webhook_id),
+            id=ids.delivery(webhook_id),
+            task_queue=ids.TASK_QUEUE,
+            start_signal="wake",
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            static_summary=visibility.brief(summary),
+            rpc_timeout=RPC_TIMEOUT,
+        )
+    except RPCError as error:
+        raise _failed_start(error) from error
+
+
+async def end_delivery(client: Client, webhook_id: str) -> None:
+    """Have the workflow of an endpoint that was deleted or disabled find that out, if it runs.
+
+    Raises:
+        ServiceUnavailable: Temporal refused for certain.
+        StartUnknown: it may have been told.
+    """
+    handle = client.get_workflow_handle_for(DeliveryWorkflow.run, ids.delivery(webhook_id))
+    try:
+        await handle.signal(DeliveryWorkflow.wake, rpc_timeout=RPC_TIMEOUT)
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise _failed_start(error) from error
 
 
 async def _start(

@@ -22,6 +22,7 @@ class WorkerProcess:
             "DATABASE_URL": stack.database_url,
             "TEMPORAL_ADDRESS": stack.temporal_address,
             "OPTIMIZER_STEP_SECONDS": "1",
+            "OPTIMIZER_WEBHOOKS_ALLOW_PRIVATE": "true",
         }
         self._log = log
         self._process: asyncio.subprocess.Process | None = None

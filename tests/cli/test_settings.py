@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.settings import SettingsError, load, require
+from tests.domain.test_webhooks import SPECIFIED
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +80,50 @@ def test_an_unknown_setting_in_yaml_is_named(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("OPTIMIZER_CONFIG", str(file))
     with pytest.raises(SettingsError, match="prot"):
         load()
+
+
+def webhooks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "optimizer.yaml"
+    file.write_text(text)
+    monkeypatch.setenv("OPTIMIZER_CONFIG", str(file))
+
+
+def test_webhooks_are_read_as_the_specification_writes_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    webhooks(monkeypatch, tmp_path, SPECIFIED)
+    (webhook,) = load().webhooks or []
+    assert webhook.url == "https://api.example.com/webhooks/optimizer"
+    assert webhook.events is not None
+    assert webhook.events[-1] == "rollback.triggered"
+    assert webhook.headers == {"Authorization": "Bearer <token>"}
+    assert (webhook.retry_policy.max_retries, webhook.retry_policy.backoff) == (3, "exponential")
+
+
+@pytest.mark.parametrize(
+    ("entries", "fault"),
+    [
+        ("- events: [config.changed]", r"WEBHOOKS\[0\].url: Field required"),
+        ("- url: ftp://example.com", r"WEBHOOKS\[0\].url: must begin with http"),
+        ("- url: https://a.example\n- url: https://b.example\n  events: [x]", r"WEBHOOKS\[1\].events\[0\]: "),
+        ("- url: https://a.example\n  retryPolicy: {maxRetries: x}", r"\[0\].retryPolicy.maxRetries: "),
+        ("- url: https://a.example\n  evnts: []", r"unknown setting webhooks.0.evnts"),
+        ("- url: https://a.example\n- url: https://a.example", r"WEBHOOKS: https://a.example is named twice"),
+        ("- url: http://localhost/", r"WEBHOOKS\[0\].url: .* OPTIMIZER_WEBHOOKS_ALLOW_PRIVATE allows it"),
+    ],
+)
+def test_a_wrong_webhook_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entries: str, fault: str
+) -> None:
+    webhooks(monkeypatch, tmp_path, f"webhooks:\n{entries}\n")
+    with pytest.raises(SettingsError, match=fault):
+        load()
+
+
+def test_private_webhooks_may_be_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    webhooks(monkeypatch, tmp_path, "webhooks:\n- url: http://localhost/\n")
+    monkeypatch.setenv("OPTIMIZER_WEBHOOKS_ALLOW_PRIVATE", "true")
+    assert len(load().webhooks or []) == 1
 
 
 def test_what_a_command_needs_is_named() -> None:

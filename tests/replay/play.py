@@ -11,13 +11,15 @@ from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
+from workflows.delivery import DeliveryWorkflow
 from workflows.optimization import OptimizationWorkflow
 from workflows.rollout import RolloutWorkflow
 
 
 async def main(paths: list[Path]) -> int:
     replayer = Replayer(
-        workflows=[OptimizationWorkflow, RolloutWorkflow], data_converter=pydantic_data_converter
+        workflows=[OptimizationWorkflow, RolloutWorkflow, DeliveryWorkflow],
+        data_converter=pydantic_data_converter,
     )
     failed = 0
     for path in paths:

@@ -24,9 +24,12 @@ from infra.embedded import EmbeddedStack
 from storage import control
 from storage.database import Database
 from storage.migrations import upgrade
+from tests.activities.receiver import Answer, receiving
+from tests.storage import hooks
 from tests.workflows.lab import CANDIDATE, Hooks, Lab, policy, two_steps
 from tests.workflows.traffic import Arm
 from worker.run import running_worker
+from workflows import ids, starts
 from workflows import messages as m
 from workflows.optimization import OptimizationWorkflow
 from workflows.rollout import CHECKS_PER_RUN, RolloutWorkflow
@@ -152,6 +155,21 @@ async def failure(lab: Lab) -> WorkflowHandle[Any, Any]:
     raise RuntimeError("the run was not cancelled")
 
 
+async def delivery(lab: Lab) -> WorkflowHandle[Any, Any]:
+    """Tried again after failures, woken by what is published, told that the endpoint is gone."""
+    answers = iter([500, 500, 200, 200, 410])
+    async with receiving() as receiver:
+        receiver.decide = lambda request: Answer(next(answers))
+        webhook = await hooks.open_webhook(lab.database, receiver.url)
+        handle = lab.client.get_workflow_handle(ids.delivery(webhook.id))
+        for received in (3, 4, 5):
+            await hooks.happen(lab.database, "chat")
+            await starts.wake_delivery(lab.client, webhook.id, summary="webhook 127.0.0.1")
+            await receiver.until(lambda wanted=received: len(receiver.received) == wanted)
+        await handle.result()
+    return handle
+
+
 RECORDINGS: dict[str, Recording] = {
     "rollout-canary": canary,
     "rollout-rollback": rollback,
@@ -159,6 +177,7 @@ RECORDINGS: dict[str, Recording] = {
     "rollout-cancellation": cancellation,
     "optimization": optimization,
     "optimization-cancelled": failure,
+    "delivery": delivery,
 }
 
 
@@ -175,7 +194,9 @@ async def laboratory() -> AsyncIterator[Lab]:
                 identity="recorder",
                 interceptors=[hooks],
             )
-            async with running_worker(database, client, step_seconds=300, housekeeping=False):
+            async with running_worker(
+                database, client, step_seconds=300, housekeeping=False, webhooks_allow_private=True
+            ):
                 yield Lab(database, client, hooks)
             await database.close()
 

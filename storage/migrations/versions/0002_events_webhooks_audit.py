@@ -40,6 +40,7 @@ _STATEMENTS = (
         disabled_reason text,
         source text NOT NULL CHECK (source IN ('api', 'file')),
         position bigint NOT NULL,
+        not_before timestamptz,
         created_at timestamptz NOT NULL DEFAULT now(),
         created_by text NOT NULL,
         updated_at timestamptz NOT NULL DEFAULT now()
@@ -67,7 +68,28 @@ _STATEMENTS = (
     """,
     "CREATE INDEX webhook_deliveries_pending ON webhook_deliveries (webhook_id, lane, position) "
     "WHERE status = 'pending'",
-    "CREATE INDEX webhook_deliveries_created ON webhook_deliveries (created_at)",
+    "CREATE INDEX webhook_deliveries_ended ON webhook_deliveries (ended_at)",
+    # One look-up per lane, however many wait in it.
+    """
+    CREATE FUNCTION webhook_heads(webhook text)
+    RETURNS TABLE (lane text, "position" bigint, next_attempt_at timestamptz)
+    LANGUAGE sql STABLE AS $$
+        WITH RECURSIVE heads AS (
+            (
+                SELECT d.lane, d.position, d.next_attempt_at FROM webhook_deliveries d
+                WHERE d.webhook_id = webhook AND d.status = 'pending'
+                ORDER BY d.lane, d.position LIMIT 1
+            )
+            UNION ALL
+            SELECT following.* FROM heads CROSS JOIN LATERAL (
+                SELECT d.lane, d.position, d.next_attempt_at FROM webhook_deliveries d
+                WHERE d.webhook_id = webhook AND d.status = 'pending' AND d.lane > heads.lane
+                ORDER BY d.lane, d.position LIMIT 1
+            ) AS following
+        )
+        SELECT * FROM heads
+    $$
+    """,
     """
     CREATE TABLE audit_log (
         sequence bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -90,8 +112,9 @@ _STATEMENTS = (
     """,
     "CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_log "
     "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()",
-    "CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON webhooks "
-    "FOR EACH STATEMENT EXECUTE FUNCTION notify_change()",
+    # Not of what delivery itself writes, which would wake it again.
+    "CREATE TRIGGER notify AFTER INSERT OR UPDATE OF url, events, headers, secret, retry_policy, enabled "
+    "OR DELETE ON webhooks FOR EACH STATEMENT EXECUTE FUNCTION notify_change()",
 )
 
 

@@ -1,0 +1,1 @@
+"""Endpoints that are sent events, and what became of each."""
