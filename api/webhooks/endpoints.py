@@ -3,21 +3,22 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.auth import Admin
 from api.body import StrictRoute
-from api.idempotency import IdempotencyKey, claim_of, json_answer
+from api.commands import AdminActor, AdminCommand, Command
+from api.idempotency import json_answer
 from api.paging import PageQuery
 from api.server import Server, ServerDep
 from domain.addresses import names_private_host
 from domain.base import Message
 from domain.errors import InvalidRequest
 from domain.webhooks import DeliveryResponse, DeliveryStatus, WebhookRequest, WebhookResponse
-from storage import deliveries, idempotency, webhooks
-from storage.idempotency import Answer, Claim
+from storage import audit, deliveries, idempotency, webhooks
+from storage.idempotency import Answer
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=StrictRoute)
 
@@ -45,20 +46,16 @@ async def list_webhooks(server: ServerDep, _: Admin, page: PageQuery) -> Webhook
 
 
 @router.post("", response_model=WebhookResponse, response_model_exclude_none=True)
-async def create_webhook(
-    request: Request,
-    server: ServerDep,
-    principal: Admin,
-    body: WebhookRequest,
-    idempotency_key: IdempotencyKey = None,
-) -> JSONResponse:
+async def create_webhook(server: ServerDep, command: AdminCommand, body: WebhookRequest) -> JSONResponse:
     """Send an endpoint what is published from now on. Its secret and headers are never shown again."""
     _require_allowed(server, body)
 
     async def create(session: AsyncSession) -> Message:
-        return webhooks.describe(await webhooks.create(session, body, by=principal.name))
+        row = await webhooks.create(session, body, by=command.actor.name)
+        audit.record(session, command.actor, "webhook.create", row.id, {"url": row.url})
+        return webhooks.describe(row)
 
-    return await _once(server, await claim_of(request, principal, idempotency_key), create)
+    return await _once(server, command, create)
 
 
 @router.get("/{webhook_id}", response_model_exclude_none=True)
@@ -70,21 +67,25 @@ async def get_webhook(server: ServerDep, _: Admin, webhook_id: str) -> WebhookRe
 
 @router.put("/{webhook_id}", response_model_exclude_none=True)
 async def replace_webhook(
-    server: ServerDep, _: Admin, webhook_id: str, body: WebhookRequest
+    server: ServerDep, actor: AdminActor, webhook_id: str, body: WebhookRequest
 ) -> WebhookResponse:
     """Replace an endpoint. `headers` and `secret`, which nobody can read back, are kept where they are left
     out; an empty object or string removes them. A secret that is replaced goes on signing for a day.
     """
     _require_allowed(server, body)
     async with server.database.transaction() as session:
-        return webhooks.describe(await webhooks.replace(session, webhook_id, body))
+        row = await webhooks.replace(session, webhook_id, body)
+        audit.record(session, actor, "webhook.update", row.id, {"url": row.url})
+        return webhooks.describe(row)
 
 
 @router.delete("/{webhook_id}", response_model_exclude_none=True)
-async def delete_webhook(server: ServerDep, _: Admin, webhook_id: str) -> WebhookResponse:
+async def delete_webhook(server: ServerDep, actor: AdminActor, webhook_id: str) -> WebhookResponse:
     """Delete an endpoint with its deliveries; the answer is what it was."""
     async with server.database.transaction() as session:
-        return webhooks.describe(await webhooks.delete(session, webhook_id))
+        row = await webhooks.delete(session, webhook_id)
+        audit.record(session, actor, "webhook.delete", row.id, {"url": row.url})
+        return webhooks.describe(row)
 
 
 @router.get("/{webhook_id}/deliveries", response_model_exclude_none=True)
@@ -110,19 +111,16 @@ async def list_deliveries(
     response_model_exclude_none=True,
 )
 async def redeliver(
-    request: Request,
-    server: ServerDep,
-    principal: Admin,
-    webhook_id: str,
-    delivery_id: str,
-    idempotency_key: IdempotencyKey = None,
+    server: ServerDep, command: AdminCommand, webhook_id: str, delivery_id: str
 ) -> JSONResponse:
     """Send an event anew, under its own id, beside what is sent in order."""
 
     async def change(session: AsyncSession) -> Message:
-        return deliveries.describe(await deliveries.redeliver(session, webhook_id, delivery_id))
+        row = await deliveries.redeliver(session, webhook_id, delivery_id)
+        audit.record(session, command.actor, "webhook.redeliver", row.id, {"eventId": row.event_id})
+        return deliveries.describe(row)
 
-    return await _once(server, await claim_of(request, principal, idempotency_key), change)
+    return await _once(server, command, change)
 
 
 def _require_allowed(server: Server, body: WebhookRequest) -> None:
@@ -134,13 +132,12 @@ def _require_allowed(server: Server, body: WebhookRequest) -> None:
 
 
 async def _once(
-    server: Server, claim: Claim | None, change: Callable[[AsyncSession], Awaitable[Message]]
+    server: Server, command: Command, change: Callable[[AsyncSession], Awaitable[Message]]
 ) -> JSONResponse:
     """Make a change and keep its answer, in one transaction; or give the first answer to the claim."""
     async with server.database.transaction() as session:
-        answer = await idempotency.earlier_answer(session, claim) if claim else None
+        answer = await idempotency.earlier_answer(session, command.claim)
         if answer is None:
             answer = Answer(200, (await change(session)).to_json())
-            if claim is not None:
-                await idempotency.keep_answer(session, claim, answer)
+            await idempotency.keep_answer(session, command.claim, answer)
     return json_answer(answer)

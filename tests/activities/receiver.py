@@ -47,7 +47,7 @@ Decide = Callable[[Received], Awaitable[Answer] | Answer]
 
 
 class Receiver:
-    """`taken` is what was answered with a success, `received` all there was; without `keep` they stay empty."""
+    """`taken` is what was answered with a success, `received` all there was; empty without `keep`."""
 
     def __init__(self, *, keep: bool = True) -> None:
         self._keep = keep
