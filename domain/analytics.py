@@ -1,5 +1,6 @@
 """Questions about recorded metrics: which, over what time, by what, and how folded."""
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator
@@ -44,9 +45,9 @@ def _dimension(name: str) -> str:
 
 
 def _unlike(names: list[str]) -> list[str]:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{twice[0]!r} is named twice")
+    name, count = max(Counter(names).items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        raise ValueError(f"{name!r} is named twice")
     return names
 
 

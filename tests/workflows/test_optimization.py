@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.optimization import OptimizationActivities
 from domain.decision.strategy import StructuredPriorStrategy
-from storage import control, services
+from storage import control, history, services
 from storage.tables import Rollout
 from tests.workflows.lab import CANDIDATE, Lab, RunHandle, policy
 from tests.workflows.traffic import Arm
@@ -80,6 +80,14 @@ async def test_a_run_goes_through_its_phases_and_starts_the_rollout_of_its_plan(
     assert result.deployments[0].status == "completed"
     assert result.improvements is not None
     assert 0.05 < result.improvements["cost.avg"] < 0.15
+
+    async with lab.database.transaction() as session:
+        _, told = await history.list_events(session, limit=10, offset=0)
+    assert [event.type for event in told] == ["deployment", "decision", "analysis"]
+    deployed, decided, analysed = told
+    assert deployed.actual_improvement == result.improvements
+    assert deployed.predicted_improvement == decided.predicted_improvement == plan.expected_improvement
+    assert "requests" in analysed.reasoning
 
 
 async def test_a_dry_run_ends_with_its_plan(lab: Lab) -> None:
