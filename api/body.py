@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
 
-from api.errors import UnsupportedMediaType
+from api.errors import UnsupportedMediaType, invalid_request
 from domain.errors import InvalidRequest
 from domain.reports import storable
 
@@ -56,22 +57,35 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route that refuses query parameters that it does not know, and bodies that are not plain JSON."""
+    """A route that refuses query parameters that it does not know, and bodies that are not plain JSON.
+
+    Fields have one name, the camelCase one, though inside they may be given by ours as well.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
         known = frozenset(_query_names(self.dependant))
+        kind = self.body_field.field_info.annotation if self.body_field is not None else None
+        body = None if kind is None else TypeAdapter[Any](kind)
 
         async def strictly(request: Request) -> Response:
             unknown = sorted(set(request.query_params) - known)
             if unknown:
                 raise InvalidRequest(f"unknown query parameter {unknown[0]!r}")
             strict = StrictRequest(request.scope, request.receive)
-            if self.body_field is not None and await strict.body():
+            if body is not None and await strict.body():
                 require_json_type(strict)
+                _require_camel_case(body, await strict.json())
             return await handle(strict)
 
         return strictly
+
+
+def _require_camel_case(body: TypeAdapter[Any], value: Any) -> None:
+    try:
+        body.validate_python(value, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise invalid_request(error) from error
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:

@@ -85,6 +85,16 @@ async def test_a_bad_field_is_named(client: httpx.AsyncClient, field: str, value
     assert error["details"][0]["field"].startswith(f"config.{field}")
 
 
+async def test_a_field_has_one_name(client: httpx.AsyncClient) -> None:
+    other = {name: value for name, value in CONFIG.items() if name != "topP"} | {"top_p": 1.0}
+    fields = {
+        fault["field"]
+        for fault in refused(await update(client, config=other), 400, "INVALID_REQUEST")["details"]
+    }
+    assert fields == {"config.topP", "config.top_p"}
+    refused(await update(client, config=CONFIG, validate_only=True), 400, "INVALID_REQUEST")
+
+
 async def test_bad_requests_are_refused_and_change_nothing(client: httpx.AsyncClient) -> None:
     for change in (
         {"reason": ""},
