@@ -134,9 +134,10 @@ def _explain(fault: Any) -> str:
     path = [str(part) for part in fault["loc"]]
     name = path[0].lower() if path else ""
     field: FieldInfo | None = Settings.model_fields.get(name)
-    shown = (name if field and field.validation_alias else f"{PREFIX}{name}").upper()
+    full = "__".join(path)
+    shown = (full if field and field.validation_alias else f"{PREFIX}{full}").upper()
     if fault["type"] == "extra_forbidden":
-        return f"unknown setting {'.'.join(path)}"
+        return f"unknown setting {'.'.join(path)} ({shown})"
     return f"{shown}: {fault['msg'].removeprefix('Value error, ')}"
 
 
