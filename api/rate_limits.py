@@ -131,9 +131,8 @@ class RateLimiter:
 
     def _stay_away(self, error: BaseException) -> None:
         if not self._away:
-            log.warning(
-                "Redis does not answer, rate limits are per process: %s", error or type(error).__name__
-            )
+            why = str(error) or type(error).__name__
+            log.warning("Redis does not answer; rate limits are counted per process: %s", why)
         self._away, self._look_at = True, time.monotonic() + AWAY_SECONDS
 
 

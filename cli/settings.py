@@ -159,11 +159,14 @@ def _explain(fault: Any) -> str:
     path = [str(part) for part in fault["loc"]]
     name = path[0].lower() if path else ""
     field: FieldInfo | None = Settings.model_fields.get(name)
-    shown = (name if field and field.validation_alias else f"{PREFIX}{name}").upper()
-    within = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path[1:])
+    # What is in a list can only come from the file; the others have a variable of their own.
+    listed = any(part.isdigit() for part in path)
+    full = name.upper() + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path[1:])
+    full = full if listed else "__".join((name, *path[1:])).upper()
+    shown = full if field and field.validation_alias else f"{PREFIX}{full}"
     if fault["type"] == "extra_forbidden":
-        return f"unknown setting {'.'.join(path)}"
-    return f"{shown}{within}: {fault['msg'].removeprefix('Value error, ')}"
+        return f"unknown setting {'.'.join(path)} ({shown})"
+    return f"{shown}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 def require(settings: Settings, *names: str) -> None:

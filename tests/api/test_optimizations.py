@@ -69,8 +69,11 @@ async def test_a_run_is_taken_carried_out_and_listed(
         assert (run["status"], run["progress"]) == ("completed", 100)
         assert (run["result"]["decision"], run["result"]["changesApplied"]) == ("skip", False)
         assert run["result"]["reasoning"]
-        dry = done(await client.post(f"{TRIGGER}?wait=30", json={"services": ["chat"], "dryRun": True}), 202)
+        waiting = {"url": f"{TRIGGER}?wait=30", "json": {"services": ["chat"], "dryRun": True}}
+        headers = {"Idempotency-Key": "dry"}
+        dry = done(await client.post(**waiting, headers=headers), 202)
         assert dry["status"] == "completed"
+        assert done(await client.post(**waiting, headers=headers), 202) == dry
     listed = done(await client.get(OPTIMIZE, params={"service": "chat"}))
     assert [found["id"] for found in listed["optimizations"]] == [dry["optimizationId"], run["id"]]
     assert done(await client.get(OPTIMIZE, params={"service": "mail", "limit": 1}))["total"] == 1

@@ -54,6 +54,13 @@ def test_other_systems_variables_have_no_prefix(monkeypatch: pytest.MonkeyPatch)
     assert settings.temporal_address == "temporal:7233"
 
 
+def test_rate_limits_are_set_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTIMIZER_RATE_LIMITS__WRITES", "7")
+    monkeypatch.setenv("OPTIMIZER_RATE_LIMITS__REPORTS", "0")
+    limits = load().rate_limits
+    assert (limits.reports, limits.reads, limits.writes) == (0, 6000, 7)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -61,6 +68,9 @@ def test_other_systems_variables_have_no_prefix(monkeypatch: pytest.MonkeyPatch)
         ("OPTIMIZER_PORT", "70000"),
         ("OPTIMIZER_STEP_SECONDS", "0"),
         ("OPTIMIZER_LOG_LEVEL", "loud"),
+        ("OPTIMIZER_RATE_LIMITS__READS", "-1"),
+        ("OPTIMIZER_RATE_LIMITS__WRITES", "many"),
+        ("OPTIMIZER_RATE_LIMITS__RAEDS", "1"),
         ("OPTIMIZER_PROT", "8080"),
         ("OPTIMIZER_CONFIG", "/nowhere/optimizer.yaml"),
         ("DATABASE_URL", "mysql://db/optimizer"),
