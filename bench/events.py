@@ -1,7 +1,7 @@
 """How soon a committed event is at a subscriber: `python -m bench.events`.
 
 Two API processes, each with a subscriber to its stream of server-sent events, while a third process (this
-one) commits events at a steady rate; with Redis and without. The time is from the return of the commit to the
+one) commits events at a steady rate; with Redis and without. The time is from just before the commit to the
 arrival. Prints one JSON line, and exits with 1 if the p99 of any subscriber is a second or more, or if one of
 them missed an event or had one out of order.
 """
@@ -24,7 +24,7 @@ LIMIT_SECONDS = 1.0
 
 async def measure(where: Replicas, events: int, rate: float) -> list[dict[str, Any]]:
     """Commit so many events at so many per second, and give each subscriber's figures in seconds."""
-    committed: dict[str, float] = {}
+    committing: dict[str, float] = {}
     ready = [asyncio.Event() for _ in where.clients]
     subscribers = [
         asyncio.create_task(_subscribe(client, events, open_))
@@ -36,8 +36,9 @@ async def measure(where: Replicas, events: int, rate: float) -> list[dict[str, A
         await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
         async with where.database.transaction() as session:
             alert(session, f"service-{number % 7}", "low", str(number))
-        committed[str(number)] = time.monotonic()
-    return [_figures(committed, await subscriber) for subscriber in subscribers]
+            await session.flush()
+            committing[str(number)] = time.monotonic()
+    return [_figures(committing, await subscriber) for subscriber in subscribers]
 
 
 async def _subscribe(client: httpx.AsyncClient, events: int, ready: asyncio.Event) -> list[tuple[str, float]]:
@@ -53,11 +54,11 @@ async def _subscribe(client: httpx.AsyncClient, events: int, ready: asyncio.Even
     return arrived
 
 
-def _figures(committed: dict[str, float], arrived: list[tuple[str, float]]) -> dict[str, Any]:
-    seconds = [at - committed[name] for name, at in arrived]
+def _figures(committing: dict[str, float], arrived: list[tuple[str, float]]) -> dict[str, Any]:
+    seconds = [at - committing[name] for name, at in arrived]
     return {
         "events": len(arrived),
-        "inOrder": [name for name, _ in arrived] == list(committed),
+        "inOrder": [name for name, _ in arrived] == list(committing),
         **{f"p{share}": round(percentile(seconds, share), 4) for share in (50, 99)},
         "max": round(max(seconds), 4),
     }
