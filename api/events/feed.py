@@ -81,6 +81,7 @@ class EventFeed:
         while True:
             try:
                 self._position = await self.end()
+                self.changed.tell()
                 break
             except DatabaseError:
                 await asyncio.sleep(RETRY_SECONDS)
@@ -116,8 +117,9 @@ class EventFeed:
                     for event in await event_log.after(session, self._position or 0, limit=PAGE)
                 ]
             if found:
-                # Between, if anything, is only what was forgotten for its age.
-                self._position = found[0].position - 1
+                # Between, if anything, is only what was forgotten for its age. Redis may have brought more
+                # since than was asked for.
+                self._position = max(self._position or 0, found[0].position - 1)
             self._append(found)
             if len(found) < PAGE:
                 return
