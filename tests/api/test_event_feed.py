@@ -23,8 +23,10 @@ async def redis(stack: EmbeddedStack) -> AsyncIterator[Redis]:
 
 
 async def until_it_waits(database: Database) -> None:
-    """Until a reader of the log is held up by a lock."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%events%'"
+    """Until a lock holds up the feed in its reading of the log."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%position > %'"
+    )
     pool = await database.pool()
 
     async def waits() -> bool:
