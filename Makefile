@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install demo test lint temporal lock bench-gate bench-events bench-stop soak
+.PHONY: install demo test lint temporal lock openapi bench-gate bench-events bench-stop soak
 
 install: $(VENV)/.installed
 
@@ -41,6 +41,10 @@ test: lint temporal
 # The Temporal server that the embedded stack runs: found, fetched or, once, built.
 temporal: install
 	@$(BIN)/python -m infra.temporal_binary
+
+# The API's description as it is committed.
+openapi: install
+	$(BIN)/llm-optimizer openapi > docs/openapi.json
 
 bench-gate: install
 	$(BIN)/python -m bench.gate

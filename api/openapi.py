@@ -54,6 +54,7 @@ _HEADERS: Json = {
         "schema": {"type": "integer", "minimum": 0},
     },
 }
+_REQUEST_ID = {"$ref": "#/components/headers/RequestId"}
 
 
 def operation_id(route: APIRoute) -> str:
@@ -64,6 +65,7 @@ def operation_id(route: APIRoute) -> str:
 def refined(document: Json) -> Json:
     """The framework's document with exact errors, headers and examples, changed in place."""
     document["components"]["headers"] = _HEADERS
+    document["components"]["responses"] = {_name(status): _error(status) for status in _ERRORS}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             _refine(path, method, operation)
@@ -73,12 +75,15 @@ def refined(document: Json) -> Json:
 def _refine(path: str, method: str, operation: Json) -> None:
     possible = _possible(path, method, operation)
     operation["responses"] = {
-        status: _error(int(status)) if int(status) in _ERRORS else response
+        status: {"$ref": f"#/components/responses/{_name(int(status))}"}
+        if int(status) in _ERRORS
+        else response
         for status, response in operation["responses"].items()
         if int(status) not in _ERRORS or int(status) in possible
     }
     for response in operation["responses"].values():
-        response.setdefault("headers", {})["X-Request-Id"] = {"$ref": "#/components/headers/RequestId"}
+        if "$ref" not in response:
+            response.setdefault("headers", {})["X-Request-Id"] = _REQUEST_ID
     example = EXAMPLES.get(operation["operationId"])
     if example is not None:
         _show(operation, example.request, example.response)
@@ -108,10 +113,23 @@ def _error(status: int) -> Json:
         "timestamp": 1_764_000_000_000,
     }
     content = {"schema": {"$ref": "#/components/schemas/ErrorResponse"}, "example": body}
-    error: Json = {"description": f"{code}: {description}", "content": {"application/json": content}}
+    headers = {"X-Request-Id": _REQUEST_ID}
     if status in (429, 503):
-        error["headers"] = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}}
-    return error
+        headers["Retry-After"] = {"$ref": "#/components/headers/RetryAfter"}
+    return {
+        "description": f"{code}: {description}",
+        "headers": headers,
+        "content": {"application/json": content},
+    }
+
+
+def _reference(status: int) -> Json:
+    return {"$ref": f"#/components/responses/{_name(status)}"}
+
+
+def _name(status: int) -> str:
+    """Of an error's response among the document's components."""
+    return f"Error{status}"
 
 
 def _show(operation: Json, request: Any, response: Any) -> None:

@@ -8,6 +8,7 @@ from cli import db
 from cli.demo import demo
 from cli.dev import dev
 from cli.judge import judge
+from cli.openapi import openapi
 from cli.replay import replay
 from cli.serve import serve
 from cli.worker import worker
@@ -32,6 +33,6 @@ def main(
     """Finds better LLM configurations, rolls them out safely, takes them back when they harm."""
 
 
-for command in (dev, serve, worker, replay, judge, demo):
+for command in (dev, serve, worker, replay, judge, demo, openapi):
     app.command()(command)
 app.add_typer(db.app, name="db")
