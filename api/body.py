@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
@@ -55,6 +56,10 @@ class StrictRequest(Request):
             self._json = parse_json(await self.body())
         return self._json
 
+    def replace_json(self, value: Any) -> None:
+        """Have the body be read as this."""
+        self._json = value
+
 
 class StrictRoute(APIRoute):
     """A route that refuses query parameters that it does not know, and bodies that are not plain JSON.
@@ -75,17 +80,32 @@ class StrictRoute(APIRoute):
             strict = StrictRequest(request.scope, request.receive)
             if body is not None and await strict.body():
                 require_json_type(strict)
-                _require_camel_case(body, await strict.json())
+                fault = _fault(body, await strict.json())
+                if fault is not None:
+                    return await _refuse_body(handle, strict, fault)
             return await handle(strict)
 
         return strictly
 
 
-def _require_camel_case(body: TypeAdapter[Any], value: Any) -> None:
+def _fault(body: TypeAdapter[Any], value: Any) -> ValidationError | None:
+    """What is wrong with a body whose fields go by their camelCase names alone."""
     try:
         body.validate_python(value, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise invalid_request(error) from error
+        return error
+    return None
+
+
+async def _refuse_body(
+    handle: Callable[[Request], Awaitable[Response]], request: StrictRequest, fault: ValidationError
+) -> Response:
+    """Refuse a bad body, after whatever else the request may be refused for: its key first of all."""
+    request.replace_json("no body could be this")
+    try:
+        return await handle(request)
+    except RequestValidationError as refused:
+        raise invalid_request(fault) from refused
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:

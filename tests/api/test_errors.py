@@ -177,3 +177,10 @@ async def test_the_documentation_needs_no_key(client: httpx.AsyncClient) -> None
     document = done(await client.get("/openapi.json", headers={"Authorization": ""}))
     assert len(document["paths"]) > 30
     assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+async def test_whose_key_is_bad_learns_nothing_of_the_body(client: httpx.AsyncClient) -> None:
+    for body in ({"reason": "x"}, {"validate_only": True}, [], "x"):
+        answer = await client.post("/api/v1/config/update", json=body, headers={"Authorization": "Bearer no"})
+        refused(answer, 401, "UNAUTHORIZED")
+        refused(await client.post("/api/v1/config/update", json=body), 400, "INVALID_REQUEST")
