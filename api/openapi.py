@@ -34,7 +34,10 @@ _ERRORS: dict[int, tuple[str, str]] = {
     415: ("INVALID_REQUEST", "The body is not declared to be plain JSON."),
     422: ("CONSTRAINT_VIOLATION", "A hard constraint forbids it; `details` is the ValidationResult."),
     429: ("RATE_LIMITED", "Too many requests, or more reports than can be taken."),
-    500: ("INTERNAL_ERROR", "The server failed."),
+    500: (
+        "INTERNAL_ERROR",
+        "The server failed; or OPTIMIZATION_, DEPLOYMENT_ or ROLLBACK_FAILED: what was waited for.",
+    ),
     503: ("DATABASE_ERROR", "PostgreSQL (DATABASE_ERROR) or Temporal (SERVICE_UNAVAILABLE) is out of reach."),
     504: ("TIMEOUT", "It took too long; it may still be done."),
 }

@@ -11,11 +11,12 @@ from api.configs.schemas import ConfigRollbackRequest, ConfigUpdateRequest, Conf
 from api.rollouts import start_rollout
 from api.server import Server
 from domain.config import LLMConfig
-from domain.errors import ConstraintViolation, InvalidRequest, PreconditionFailed
+from domain.deployment import OPEN_STATUSES
+from domain.errors import ConstraintViolation, DeploymentFailed, InvalidRequest, PreconditionFailed
 from domain.plan import ValidationResult
 from domain.policy import ServicePolicy, Strategy
 from domain.scope import Scope, parse_scope, scope_of
-from storage import audit, changes, configs, idempotency, observations, services
+from storage import audit, changes, configs, idempotency, observations, rollouts, services
 from storage.events import alert
 from storage.idempotency import Answer
 from storage.tables import ConfigVersion
@@ -80,6 +81,7 @@ class Update:
             ConstraintViolation: the configuration is refused, and an alert raised.
             Conflict, PreconditionFailed, Stopped: as `changes.change_config`.
             ServiceUnavailable: Temporal cannot start the rollout; what is served stays as it was.
+            DeploymentFailed: an immediate change failed before it was served.
         """
         claim, scope = self.command.claim, self.wanted.scope
         response: ConfigUpdateResponse | None = None
@@ -153,7 +155,7 @@ class Update:
         if outcome.deployment_id is not None:
             strategy = await start_rollout(self.server, outcome.deployment_id, self.command.claim)
             if strategy == "immediate":
-                await _until_served(self.server, self.wanted.scope, outcome.version)
+                await _until_served(self.server, outcome.deployment_id)
         await self.server.refresh()
 
 
@@ -193,14 +195,22 @@ def _answer(response: ConfigUpdateResponse) -> Answer:
     return Answer(200, response.to_json())
 
 
-async def _until_served(server: Server, scope: Scope, version: str) -> None:
-    """Wait a little, so that whoever changed a configuration at once finds it changed."""
+async def _until_served(server: Server, deployment_id: str) -> None:
+    """Wait a little, so that whoever changed a configuration at once finds it changed.
+
+    Raises:
+        DeploymentFailed: it never came to be served.
+    """
     try:
         async with asyncio.timeout(IMMEDIATE_SECONDS):
             while True:
                 async with server.database.transaction() as session:
-                    active = await configs.active(session, scope)
-                if active is not None and active.version == version:
+                    row = await rollouts.get(session, deployment_id)
+                if row.status == "failed":
+                    raise DeploymentFailed(
+                        f"{row.to_version} is not served: {row.error}", details={"deploymentId": row.id}
+                    )
+                if row.step >= 0 or row.status not in OPEN_STATUSES:
                     return
                 await asyncio.sleep(_LOOK_SECONDS)
     except TimeoutError:

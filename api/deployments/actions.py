@@ -18,7 +18,7 @@ from api.commands import Command
 from api.server import Server
 from api.temporal import rpc_errors
 from domain.deployment import OPEN_STATUSES, Deployment
-from domain.errors import Conflict, NotFound, ServiceUnavailable, TimedOut
+from domain.errors import Conflict, NotFound, RollbackFailed, ServiceUnavailable, TimedOut
 from storage import audit, deployments, idempotency, rollback, rollouts
 from storage.idempotency import Answer
 from storage.tables import Rollout
@@ -61,6 +61,7 @@ class Steering:
             Conflict: it has ended, or is not in a state for this.
             TimedOut: no worker answered; it may still be done later.
             ServiceUnavailable: Temporal is out of reach.
+            RollbackFailed: it failed before it could be taken back.
         """
         unanswered: TimedOut | None = None
         async with self.server.database.transaction() as session:
@@ -79,6 +80,10 @@ class Steering:
         await self.server.refresh()
         if unanswered is not None:
             raise unanswered
+        if action == "abort" and row.status == "failed":
+            raise RollbackFailed(
+                f"{row.id} failed and was not taken back: {row.error}", details={"deploymentId": row.id}
+            )
         return answer
 
     async def _act(self, session: AsyncSession, row: Rollout, action: Action) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.commands import Command
 from api.server import Server
-from domain.errors import ServiceUnavailable
+from domain.errors import OptimizationFailed, ServiceUnavailable
 from domain.optimization import OptimizationRequest, OptimizationResponse
 from storage import audit, control, idempotency, optimizations, overview
 from storage.idempotency import Answer, Claim
@@ -75,7 +75,10 @@ async def _when_planned(server: Server, optimization_id: str, seconds: float) ->
             run = await optimizations.get(session, optimization_id)
             plans = await optimizations.plans(session, optimization_id)
             response = await _response(server, session, run)
-        settled = bool(plans) or run.status in ("completed", "failed")
+        if run.status == "failed":
+            reason = run.error or "the run failed"
+            raise OptimizationFailed(reason, details={"optimizationId": run.id})
+        settled = bool(plans) or run.status == "completed"
         if settled or time.monotonic() >= deadline:
             return response.model_copy(update={"plan": plans[0] if plans else None})
         await asyncio.sleep(_LOOK_SECONDS)
