@@ -184,3 +184,14 @@ async def test_whose_key_is_bad_learns_nothing_of_the_body(client: httpx.AsyncCl
         answer = await client.post("/api/v1/config/update", json=body, headers={"Authorization": "Bearer no"})
         refused(answer, 401, "UNAUTHORIZED")
         refused(await client.post("/api/v1/config/update", json=body), 400, "INVALID_REQUEST")
+
+
+async def test_what_the_server_cannot_do_tells_nothing_of_its_inside(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    done(await client.put("/api/v1/services/chat", json={}))
+    pool = await database.pool()
+    await pool.execute("""UPDATE services SET policy = '{"mode": "of another time"}'""")
+    error = refused(await client.get("/api/v1/services/chat"), 500, "INTERNAL_ERROR")
+    assert "details" not in error
+    assert "another time" not in error["message"]
