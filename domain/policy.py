@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from domain.base import Message
 from domain.conditions import Rule, Trigger
 from domain.config import Name
-from domain.metrics import HIGHER_IS_BETTER, Metric
+from domain.metrics import HIGHER_IS_BETTER, SHORT_NAMES, Metric
 
 Strategy = Literal["canary", "gradual", "immediate"]
 
@@ -131,7 +131,7 @@ class Guardrail(Message):
     `floor` and `ceiling` are absolute bounds in the metric's own unit.
     """
 
-    metric: Metric
+    metric: Metric = Field(json_schema_extra={"enum": [*SHORT_NAMES, *GUARDRAIL_METRICS]})
     tolerance: float | None = Field(default=None, ge=0)
     floor: float | None = None
     ceiling: float | None = None
