@@ -1,5 +1,6 @@
 """The OpenAPI document: what the framework derives of the routes, made exact and complete."""
 
+import re
 from typing import Any
 
 from fastapi.routing import APIRoute
@@ -43,6 +44,7 @@ RESPONSES: dict[int | str, Json] = {status: {"model": ErrorResponse} for status 
 
 # What they are to give is named by the query, or by a header.
 _NAMING = ("/api/v1/config/", "/api/v1/events/stream")
+_PLACE = re.compile(r"(?<={)\w+(?=})")
 _RETRYABLE = {429, 503, 504}
 _HEADERS: Json = {
     "RequestId": {
@@ -62,15 +64,25 @@ def operation_id(route: APIRoute) -> str:
 
 
 def refined(document: Json) -> Json:
-    """The framework's document with exact errors, headers and examples, changed in place."""
+    """The framework's document with exact names, errors, headers and examples, changed in place."""
     document["components"]["headers"] = _HEADERS
+    document["paths"] = {_PLACE.sub(_in_camel, path): found for path, found in document["paths"].items()}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             _refine(path, method, operation)
     return document
 
 
+def _in_camel(place: re.Match[str]) -> str:
+    return to_camel(place[0])
+
+
 def _refine(path: str, method: str, operation: Json) -> None:
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "path":
+            parameter["name"] = to_camel(parameter["name"])
+        elif parameter["in"] == "header":
+            parameter["name"] = parameter["name"].title()
     possible = _possible(path, method, operation)
     operation["responses"] = {
         status: _error(int(status)) if int(status) in _ERRORS else response
