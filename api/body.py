@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.errors import UnsupportedMediaType, invalid_request
 from domain.errors import InvalidRequest
+from domain.numbers import number
 from domain.reports import storable
 
 MAX_DEPTH = 64
@@ -25,7 +26,9 @@ def parse_json(body: bytes) -> Any:
             holds text that cannot be stored.
     """
     try:
-        value = json.loads(body.decode(), parse_constant=_refuse, object_pairs_hook=_object)
+        value = json.loads(
+            body.decode(), parse_float=number, parse_constant=_refuse, object_pairs_hook=_object
+        )
     except RecursionError as error:
         raise InvalidRequest("the body is nested too deeply") from error
     except ValueError as error:

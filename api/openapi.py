@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from api.errors import ErrorResponse
 from api.examples import EXAMPLES
+from api.links import links_of
 
 Json = dict[str, Any]
 
@@ -91,6 +92,9 @@ def _refine(path: str, method: str, operation: Json) -> None:
     }
     for response in operation["responses"].values():
         response.setdefault("headers", {})["X-Request-Id"] = {"$ref": "#/components/headers/RequestId"}
+    links = links_of(operation["operationId"])
+    if links:
+        _success(operation)["links"] = links
     example = EXAMPLES.get(operation["operationId"])
     if example is not None:
         _show(operation, example.request, example.response)
@@ -126,9 +130,13 @@ def _error(status: int) -> Json:
     return error
 
 
+def _success(operation: Json) -> Json:
+    found: Json = next(found for status, found in operation["responses"].items() if status.startswith("2"))
+    return found
+
+
 def _show(operation: Json, request: Any, response: Any) -> None:
     if request is not None:
         operation["requestBody"]["content"]["application/json"]["example"] = request
     if response is not None:
-        success = next(found for status, found in operation["responses"].items() if status.startswith("2"))
-        success["content"]["application/json"]["example"] = response
+        _success(operation)["content"]["application/json"]["example"] = response

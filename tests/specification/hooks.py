@@ -4,6 +4,8 @@ A JSON schema relates no field or parameter to another. A request that is valid 
 for such a relation, each of which is named here, and for nothing else.
 """
 
+import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +13,8 @@ import schemathesis
 from pydantic import ValidationError
 from schemathesis.openapi.checks import RejectedPositiveData
 
+from api.analytics.queries import listed as listed_items
+from domain.addresses import names_private_host
 from domain.analytics import MetricsQuery
 from domain.base import Message
 from domain.optimization import OptimizationRequest
@@ -45,11 +49,35 @@ def _breaks_a_relation(case: schemathesis.Case) -> bool:
             name = case.path_parameters["service"]
             misnamed = case.body.get("service", name) != name or name == "global"
             return misnamed or _is_contradictory(ServicePolicy, {**case.body, "service": name})
+        case "createKey" if isinstance(case.body, Mapping):
+            return (case.body.get("expiresAt") or math.inf) <= time.time() * 1000
+        case "createWebhook" | "replaceWebhook" if _is_taken(WebhookRequest, case.body):
+            return names_private_host(case.body["url"])
+        case "getMetrics":
+            return _is_contradictory(MetricsQuery, _as_a_body(case.query))
         case "updateConfig":
             return _names_no_service(case.body)
         case "streamConfig" | "listConfigVersions" | "getServiceConfig":
             return _names_no_service({**(case.query or {}), **(case.path_parameters or {})})
     return operation in MESSAGES and _is_contradictory(MESSAGES[operation], case.body)
+
+
+def _as_a_body(query: Mapping[str, Any]) -> dict[str, Any]:
+    """The question of an address as its POST has it."""
+    start, end = query["start"], query["end"]
+    listed = {
+        name: listed_items(query[name]) for name in ("metrics", "services", "groupBy") if query.get(name)
+    }
+    rest = {name: query[name] for name in ("aggregation", "interval") if query.get(name) is not None}
+    return {"timeRange": {"start": start, "end": end}, **listed, **rest}
+
+
+def _is_taken(message: type[Message], body: Any) -> bool:
+    try:
+        message.model_validate(body)
+    except ValidationError:
+        return False
+    return True
 
 
 def _is_contradictory(message: type[Message], body: Any) -> bool:
