@@ -8,7 +8,16 @@ from fastapi import Depends, Query
 from pydantic import ValidationError, WithJsonSchema
 
 from api.errors import invalid_request
-from domain.analytics import LABELS, LATEST_MS, MAX_TAG_NAME, Aggregation, MetricsQuery, TimeRange
+from domain.analytics import (
+    LABELS,
+    LATEST_MS,
+    MAX_TAG_NAME,
+    MAX_WINDOW_MS,
+    MIN_INTERVAL_MS,
+    Aggregation,
+    MetricsQuery,
+    TimeRange,
+)
 from domain.metrics import METRICS, SHORT_NAMES
 from domain.reports import EARLIEST_MS
 from domain.scope import SERVICE_PATTERN, scope_of
@@ -62,7 +71,14 @@ class MetricsParameters:
         ),
     ] = None
     aggregation: Annotated[Aggregation | None, Query(description="How values of minutes are folded.")] = None
-    interval: Annotated[int | None, Query(description="Milliseconds; left out, there is one point.")] = None
+    interval: Annotated[
+        int | None,
+        Query(
+            ge=MIN_INTERVAL_MS,
+            le=MAX_WINDOW_MS,
+            description="Milliseconds; left out, there is one point.",
+        ),
+    ] = None
 
     def query(self) -> MetricsQuery:
         """The question.
