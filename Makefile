@@ -56,3 +56,7 @@ bench-events bench-stop: install temporal
 # Random faults under load, for SOAK_SECONDS (600), by SOAK_SEED (7).
 soak: install
 	SOAK_SECONDS=$${SOAK_SECONDS:-600} SOAK_SEED=$${SOAK_SEED:-7} $(BIN)/pytest --timeout 0 tests/chaos/soak.py
+
+# Generated requests to the whole API, for FUZZ_SECONDS (600), by FUZZ_SEED (7).
+fuzz: install temporal
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} FUZZ_SEED=$${FUZZ_SEED:-7} $(BIN)/pytest --timeout 0 tests/specification/test_schemathesis.py

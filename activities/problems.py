@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -11,6 +12,7 @@ from domain.config import LLMConfig
 from domain.decision.history import Observation
 from domain.decision.problem import DecisionProblem, Rejection, Traffic
 from domain.decision.samples import observation_from_samples
+from domain.errors import InvalidRequest
 from domain.optimization import OptimizationRequest
 from domain.policy import ServicePolicy
 from domain.scope import Scope
@@ -107,14 +109,23 @@ def _observation(config: LLMConfig, group: observations.Group, *, incumbent: boo
 async def policy_for(
     session: AsyncSession, service: str, request: OptimizationRequest, *, step_seconds: float
 ) -> ServicePolicy:
-    """A service's policy with a trigger's objectives in place of its own, and the constraints added."""
+    """A service's policy with a trigger's objectives in place of its own, and the constraints added.
+
+    Raises:
+        InvalidRequest: the constraints of both are too many, or two have one name.
+    """
     policy = await services.policy_of(session, service, step_seconds=step_seconds)
-    return policy.model_copy(
-        update={
-            "objectives": request.objectives or policy.objectives,
-            "constraints": [*policy.constraints, *(request.constraints or ())],
-        }
-    )
+    both = {
+        "objectives": request.objectives or policy.objectives,
+        "constraints": [*policy.constraints, *(request.constraints or ())],
+    }
+    try:
+        return ServicePolicy.model_validate(dict(policy) | both)
+    except ValidationError as error:
+        reasons = "; ".join(fault["msg"] for fault in error.errors())
+        raise InvalidRequest(
+            f"{service}: its policy and the trigger's constraints together: {reasons}"
+        ) from error
 
 
 async def problem_of(

@@ -73,8 +73,25 @@ class Requires:
     async def __call__(
         self,
         request: Request,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+        _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     ) -> Principal:
+        return await self.authorise(request)
+
+    async def authorise(self, request: Request) -> Principal:
+        """The caller, judged once however often this is asked of a request.
+
+        Raises:
+            Unauthorized: there is no key, or none that is known.
+            Forbidden: the key lacks the scope.
+            RateLimited: it asks too often.
+        """
+        judged: dict[Requires, Principal] = request.scope.setdefault("judged", {})
+        if self not in judged:
+            judged[self] = await self._judge(request)
+        return judged[self]
+
+    async def _judge(self, request: Request) -> Principal:
+        credentials = await _bearer(request)
         if credentials is None:
             raise Unauthorized("an API key is needed: Authorization: Bearer <key>")
         authenticator: Authenticator = request.state.server.authenticator

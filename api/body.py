@@ -11,8 +11,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
+from api.auth import Requires
 from api.errors import UnsupportedMediaType, invalid_request
 from domain.errors import InvalidRequest
+from domain.numbers import number
 from domain.reports import storable
 
 MAX_DEPTH = 64
@@ -26,7 +28,9 @@ def parse_json(body: bytes) -> Any:
             holds text that cannot be stored.
     """
     try:
-        value = json.loads(body.decode(), parse_constant=_refuse, object_pairs_hook=_object)
+        value = json.loads(
+            body.decode(), parse_float=number, parse_constant=_refuse, object_pairs_hook=_object
+        )
     except RecursionError as error:
         raise InvalidRequest("the body is nested too deeply") from error
     except ValueError as error:
@@ -64,16 +68,20 @@ class StrictRequest(Request):
 class StrictRoute(APIRoute):
     """A route that refuses query parameters that it does not know, and bodies that are not plain JSON.
 
+    Whoever may not ask is told that first, and nothing of the request.
     Fields have one name, the camelCase one, though inside they may be given by ours as well.
     """
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
         known = frozenset(_query_names(self.dependant))
+        required = list(_required(self.dependant))
         kind = self.body_field.field_info.annotation if self.body_field is not None else None
         body = None if kind is None else TypeAdapter[Any](kind)
 
         async def strictly(request: Request) -> Response:
+            for requires in required:
+                await requires.authorise(request)
             unknown = sorted(set(request.query_params) - known)
             if unknown:
                 raise InvalidRequest(f"unknown query parameter {unknown[0]!r}")
@@ -106,6 +114,13 @@ async def _refuse_body(
         return await handle(request)
     except RequestValidationError as refused:
         raise invalid_request(fault) from refused
+
+
+def _required(dependant: Dependant) -> Iterator[Requires]:
+    if isinstance(dependant.call, Requires):
+        yield dependant.call
+    for dependency in dependant.dependencies:
+        yield from _required(dependency)
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:

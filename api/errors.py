@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
@@ -111,7 +112,16 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     kind = _BY_STATUS.get(error.status_code, InvalidRequest)
     response = error_response(kind(str(error.detail)), request.state.request_id)
     response.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and "route" in request.scope:
+        response.headers["Allow"] = ", ".join(_allowed(request))
     return response
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of the address, of which a route of the framework's knows its own alone."""
+    routes = list(iter_route_contexts(request.app.routes))
+    paths = {route.path for route in routes if route.original_route is request.scope["route"]}
+    return sorted({method for route in routes if route.path in paths for method in route.methods or ()})
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
@@ -129,6 +139,6 @@ def _invalid(found: Sequence[Mapping[str, Any]]) -> InvalidRequest:
 def _field(location: Sequence[int | str]) -> str:
     """`('body', 'config', 'stopSequences', 0)` as `config.stopSequences[0]`."""
     path = ""
-    for part in location[1:] if location and location[0] in ("body", "query", "path") else location:
+    for part in location[1:] if location and location[0] in ("body", "query", "path", "header") else location:
         path += f"[{part}]" if isinstance(part, int) else f".{part}"
     return path.removeprefix(".") or "body"

@@ -1,5 +1,6 @@
 """The OpenAPI document: what the framework derives of the routes, made exact and complete."""
 
+import re
 from typing import Any
 
 from fastapi.routing import APIRoute
@@ -7,6 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from api.errors import ErrorResponse
 from api.examples import EXAMPLES
+from api.links import links_of
 
 Json = dict[str, Any]
 
@@ -46,6 +48,7 @@ RESPONSES: dict[int | str, Json] = {status: {"model": ErrorResponse} for status 
 
 # What they are to give is named by the query, or by a header.
 _NAMING = ("/api/v1/config/", "/api/v1/events/stream")
+_PLACE = re.compile(r"(?<={)\w+(?=})")
 _RETRYABLE = {429, 503, 504}
 _HEADERS: Json = {
     "RequestId": {
@@ -66,27 +69,38 @@ def operation_id(route: APIRoute) -> str:
 
 
 def refined(document: Json) -> Json:
-    """The framework's document with exact errors, headers and examples, changed in place."""
+    """The framework's document with exact names, errors, headers and examples, changed in place."""
     document["components"]["headers"] = _HEADERS
     document["components"]["responses"] = {_name(status): _error(status) for status in _ERRORS}
+    document["paths"] = {_PLACE.sub(_in_camel, path): found for path, found in document["paths"].items()}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             _refine(path, method, operation)
     return document
 
 
+def _in_camel(place: re.Match[str]) -> str:
+    return to_camel(place[0])
+
+
 def _refine(path: str, method: str, operation: Json) -> None:
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "path":
+            parameter["name"] = to_camel(parameter["name"])
+        elif parameter["in"] == "header":
+            parameter["name"] = parameter["name"].title()
     possible = _possible(path, method, operation)
     operation["responses"] = {
-        status: {"$ref": f"#/components/responses/{_name(int(status))}"}
-        if int(status) in _ERRORS
-        else response
+        status: _reference(int(status)) if int(status) in _ERRORS else response
         for status, response in operation["responses"].items()
         if int(status) not in _ERRORS or int(status) in possible
     }
     for response in operation["responses"].values():
         if "$ref" not in response:
             response.setdefault("headers", {})["X-Request-Id"] = _REQUEST_ID
+    links = links_of(operation["operationId"])
+    if links:
+        _success(operation)["links"] = links
     example = EXAMPLES.get(operation["operationId"])
     if example is not None:
         _show(operation, example.request, example.response)
@@ -135,9 +149,13 @@ def _name(status: int) -> str:
     return f"Error{status}"
 
 
+def _success(operation: Json) -> Json:
+    found: Json = next(found for status, found in operation["responses"].items() if status.startswith("2"))
+    return found
+
+
 def _show(operation: Json, request: Any, response: Any) -> None:
     if request is not None:
         operation["requestBody"]["content"]["application/json"]["example"] = request
     if response is not None:
-        success = next(found for status, found in operation["responses"].items() if status.startswith("2"))
-        success["content"]["application/json"]["example"] = response
+        _success(operation)["content"]["application/json"]["example"] = response

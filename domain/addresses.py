@@ -6,6 +6,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 MAX_URL = 2048
+HTTP_URL_PATTERN = r'^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{0,5})?([/?][!"$-\[\]-~]*)?$'
+"""What such a URL looks like; `require_http_url` knows more."""
 _PLAIN = re.compile(r"[\x21-\x7e]+\Z")
 _HOST = re.compile(r"[A-Za-z0-9._-]+\Z")
 # A translator turns these into the IPv4 address in their last 32 bits.

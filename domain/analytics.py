@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, fiel
 from domain.base import Message
 from domain.metrics import METRICS, SHORT_NAMES, MetricName
 from domain.reports import EARLIEST_MS
-from domain.scope import SERVICE_PATTERN
+from domain.scope import ServiceName
 
 LATEST_MS = 4_102_444_800_000
 """2100-01-01: whoever asks for later does not mean milliseconds."""
@@ -27,8 +27,8 @@ AskedMetric = MetricName | ShortName
 
 LABELS = ("service", "endpoint", "provider", "model", "configVersion")
 TAG_PREFIX = "tags."
-_MAX_TAG_NAME = 128
-_DIMENSION_PATTERN = rf"^({'|'.join(LABELS)}|tags\.(.|\n){{1,{_MAX_TAG_NAME}}})$"
+MAX_TAG_NAME = 128
+_DIMENSION_PATTERN = rf"^({'|'.join(LABELS)}|tags\.(.|\n){{1,{MAX_TAG_NAME}}})$"
 
 
 def _dimension(name: str) -> str:
@@ -39,8 +39,8 @@ def _dimension(name: str) -> str:
         raise ValueError(
             f"unknown dimension {name!r}: one of {', '.join(LABELS)}, or {TAG_PREFIX}{name} for a tag"
         )
-    if not 0 < len(tag) <= _MAX_TAG_NAME:
-        raise ValueError(f"the name of a tag has 1 to {_MAX_TAG_NAME} characters")
+    if not 0 < len(tag) <= MAX_TAG_NAME:
+        raise ValueError(f"the name of a tag has 1 to {MAX_TAG_NAME} characters")
     return name
 
 
@@ -52,7 +52,6 @@ def _unlike(names: list[str]) -> list[str]:
 
 
 Millis = Annotated[int, Field(ge=EARLIEST_MS, le=LATEST_MS)]
-ServiceName = Annotated[str, Field(pattern=SERVICE_PATTERN)]
 Dimension = Annotated[
     str, AfterValidator(_dimension), WithJsonSchema({"type": "string", "pattern": _DIMENSION_PATTERN})
 ]

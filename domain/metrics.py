@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 MetricName = Literal[
     "latency.avg",
@@ -45,7 +45,11 @@ def canonical(name: str) -> str:
     return full
 
 
-Metric = Annotated[str, AfterValidator(canonical)]
+Metric = Annotated[
+    str,
+    AfterValidator(canonical),
+    WithJsonSchema({"type": "string", "enum": [*SHORT_NAMES, *METRICS]}),
+]
 """A metric's name in a message; short names are written out."""
 
 

@@ -1,13 +1,13 @@
 """Messages of an optimization run."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from domain.base import Message
 from domain.config import Name
 from domain.plan import OptimizationPlan, OptimizationResult
-from domain.policy import Constraint, Objective
+from domain.policy import Constraint, Objective, require_distinct
 
 Phase = Literal["observe", "analyze", "decide", "act"]
 PHASES: tuple[Phase, ...] = ("observe", "analyze", "decide", "act")
@@ -24,6 +24,12 @@ class OptimizationRequest(Message):
     objectives: list[Objective] | None = Field(default=None, min_length=1, max_length=20)
     constraints: list[Constraint] | None = Field(default=None, max_length=100)
     dry_run: bool = False
+
+    @model_validator(mode="after")
+    def _unambiguous(self) -> Self:
+        require_distinct("objective", [objective.metric for objective in self.objectives or ()])
+        require_distinct("constraint", [constraint.id for constraint in self.constraints or ()])
+        return self
 
 
 class OptimizationResponse(Message):

@@ -1,5 +1,6 @@
 """A service's policy: what to improve, within which bounds, and how to roll a change out."""
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -7,7 +8,7 @@ from pydantic import Field, model_validator
 from domain.base import Message
 from domain.conditions import Rule, Trigger
 from domain.config import Name
-from domain.metrics import HIGHER_IS_BETTER, Metric
+from domain.metrics import HIGHER_IS_BETTER, SHORT_NAMES, Metric
 
 Strategy = Literal["canary", "gradual", "immediate"]
 
@@ -131,7 +132,7 @@ class Guardrail(Message):
     `floor` and `ceiling` are absolute bounds in the metric's own unit.
     """
 
-    metric: Metric
+    metric: Metric = Field(json_schema_extra={"enum": [*SHORT_NAMES, *GUARDRAIL_METRICS]})
     tolerance: float | None = Field(default=None, ge=0)
     floor: float | None = None
     ceiling: float | None = None
@@ -185,6 +186,13 @@ class Schedule(Message):
     enabled: bool = False
 
 
+def require_distinct(what: str, names: Sequence[str | None]) -> None:
+    """Raise a ValueError where two have one name; None is no name."""
+    named = [name for name in names if name is not None]
+    if len(set(named)) < len(named):
+        raise ValueError(f"two {what}s of one name")
+
+
 def _default_objectives() -> list[Objective]:
     return [
         Objective(metric="cost.avg", goal="minimize", weight=0.5),
@@ -213,14 +221,10 @@ class ServicePolicy(Message):
 
     @model_validator(mode="after")
     def _unambiguous(self) -> Self:
-        for what, names in (
-            ("objective", [o.metric for o in self.objectives]),
-            ("guardrail", [g.metric for g in self.guardrails]),
-            ("rule", [r.id for r in self.rules]),
-            ("constraint", [c.id for c in self.constraints if c.id is not None]),
-        ):
-            if len(set(names)) < len(names):
-                raise ValueError(f"two {what}s of one name")
+        require_distinct("objective", [objective.metric for objective in self.objectives])
+        require_distinct("guardrail", [guardrail.metric for guardrail in self.guardrails])
+        require_distinct("rule", [rule.id for rule in self.rules])
+        require_distinct("constraint", [constraint.id for constraint in self.constraints])
         return self
 
     def given(self) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 
 from domain.errors import InvalidRequest
+from domain.numbers import number
 from domain.scope import GLOBAL, SERVICE_PATTERN
 
 EARLIEST_MS = 1_577_836_800_000
@@ -224,7 +225,7 @@ def _reason(error: msgspec.ValidationError) -> str:
 def _items(body: bytes, field: str) -> list[Any]:
     """The undecoded items of a batch in which something is wrong."""
     try:
-        batch = json.loads(body.decode(), parse_int=_number)
+        batch = json.loads(body.decode(), parse_int=_whole, parse_float=number)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from error
     if not isinstance(batch, dict) or not isinstance(batch.get(field), list):
@@ -237,7 +238,7 @@ def _items(body: bytes, field: str) -> list[Any]:
     return items
 
 
-def _number(digits: str) -> int | float:
+def _whole(digits: str) -> int | float:
     """Whole numbers of any length; those past every bound need not be exact, and Python limits the digits."""
     return int(digits) if len(digits) < 40 else float(digits)
 

@@ -2,6 +2,9 @@
 
 import re
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import StringConstraints
 
 from domain.errors import InvalidRequest
 
@@ -9,6 +12,13 @@ GLOBAL = "global"
 SERVICE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 _SERVICE = re.compile(SERVICE_PATTERN)
 _ENDPOINT_LIMIT = 256
+
+ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_PATTERN)]
+EndpointName = Annotated[str, StringConstraints(min_length=1, max_length=_ENDPOINT_LIMIT)]
+ScopeName = Annotated[
+    str,
+    StringConstraints(pattern=rf"{SERVICE_PATTERN.removesuffix('$')}(:[\s\S]{{1,{_ENDPOINT_LIMIT}}})?$"),
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ import binascii
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from domain.addresses import require_http_url
+from domain.addresses import HTTP_URL_PATTERN, MAX_URL, require_http_url
 from domain.base import Message
 from domain.events import EventMessage, EventType
 
@@ -18,8 +18,12 @@ ROTATION_HOURS = 24
 MAX_HEADERS = 50
 MAX_HEADER_VALUE = 4096
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}\Z")
-_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?\Z")
+_SECRET_PATTERN = (
+    rf"^({SECRET_PREFIX}([A-Za-z0-9+/]{{4}}){{7,21}}"
+    r"[A-Za-z0-9+/]{2}([A-Za-z0-9+/]{2}|[A-Za-z0-9+/]=|==))?$"
+)
+_TOKEN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"
+_VALUE = r"^[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?$"
 # Set by the sender, or about the connection alone.
 _RESERVED = frozenset(
     {
@@ -53,14 +57,14 @@ def _headers(headers: dict[str, str]) -> dict[str, str]:
     seen = set()
     for name, value in headers.items():
         lower = name.lower()
-        if not _TOKEN.match(name):
+        if not re.fullmatch(_TOKEN, name):
             raise ValueError(f"{name!r} is no name of an HTTP header")
         if lower in _RESERVED or lower.startswith("webhook-"):
             raise ValueError(f"{name} is set by the optimizer itself")
         if lower in seen:
             raise ValueError(f"{name} is given twice")
         # The value may be a credential, and is never repeated.
-        if len(value) > MAX_HEADER_VALUE or not _VALUE.match(value):
+        if len(value) > MAX_HEADER_VALUE or not re.fullmatch(_VALUE, value):
             raise ValueError(
                 f"the value of {name} must be 1 to {MAX_HEADER_VALUE} printable ASCII characters, "
                 "without spaces at its ends"
@@ -75,10 +79,33 @@ def _distinct(types: list[EventType]) -> list[EventType]:
     return types
 
 
-Url = Annotated[str, AfterValidator(require_http_url)]
-Secret = Annotated[str, AfterValidator(_secret)]
-Headers = Annotated[dict[str, str], AfterValidator(_headers)]
-EventTypes = Annotated[list[EventType], Field(min_length=1), AfterValidator(_distinct)]
+Url = Annotated[
+    str,
+    AfterValidator(require_http_url),
+    WithJsonSchema({"type": "string", "pattern": HTTP_URL_PATTERN, "maxLength": MAX_URL}),
+]
+Secret = Annotated[
+    str,
+    AfterValidator(_secret),
+    WithJsonSchema({"type": "string", "pattern": _SECRET_PATTERN}),
+]
+Headers = Annotated[
+    dict[str, str],
+    AfterValidator(_headers),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MAX_HEADERS,
+            "propertyNames": {"pattern": _TOKEN},
+            "additionalProperties": {"type": "string", "pattern": _VALUE, "maxLength": MAX_HEADER_VALUE},
+        }
+    ),
+]
+EventTypes = Annotated[
+    list[EventType],
+    Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_distinct),
+]
 
 
 class RetryPolicy(Message):

@@ -5,15 +5,34 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Query
-from pydantic import ValidationError
+from pydantic import ValidationError, WithJsonSchema
 
 from api.errors import invalid_request
-from domain.analytics import LATEST_MS, Aggregation, MetricsQuery, TimeRange
+from domain.analytics import (
+    LABELS,
+    LATEST_MS,
+    MAX_TAG_NAME,
+    MAX_WINDOW_MS,
+    MIN_INTERVAL_MS,
+    Aggregation,
+    MetricsQuery,
+    TimeRange,
+)
+from domain.metrics import METRICS, SHORT_NAMES
 from domain.reports import EARLIEST_MS
-from domain.scope import scope_of
+from domain.scope import SERVICE_PATTERN, scope_of
 
-Names = list[str]
-Services = Annotated[Names | None, Query(description="Repeated or comma-separated; all, if left out.")]
+
+def _shown_as(item: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^({item})(,({item}))*$"})
+
+
+ServiceNames = Annotated[str, _shown_as(SERVICE_PATTERN[1:-1])]
+MetricNames = Annotated[str, _shown_as("|".join((*METRICS, *SHORT_NAMES)).replace(".", r"\."))]
+Dimensions = Annotated[str, _shown_as(rf"{'|'.join(LABELS)}|tags\.[^,]{{1,{MAX_TAG_NAME}}}")]
+Services = Annotated[
+    list[ServiceNames] | None, Query(description="Repeated or comma-separated; all, if left out.")
+]
 Moment = Query(ge=EARLIEST_MS, le=LATEST_MS, description="Milliseconds since the epoch.")
 
 
@@ -40,19 +59,26 @@ def service_names(values: list[str] | None) -> list[str] | None:
 class MetricsParameters:
     """A `MetricsQuery` as an address has it. A tag whose name has a comma can only be asked for by POST."""
 
-    metrics: Annotated[Names, Query(description="Repeated or comma-separated.")]
+    metrics: Annotated[list[MetricNames], Query(description="Repeated or comma-separated.")]
     start: Annotated[int, Moment]
     end: Annotated[int, Moment]
     services: Services = None
     groupBy: Annotated[  # noqa: N815  the parameter's name
-        Names | None,
+        list[Dimensions] | None,
         Query(
             description="Repeated or comma-separated: service, endpoint, provider, model, configVersion, "
             "or tags.<name> for a tag."
         ),
     ] = None
     aggregation: Annotated[Aggregation | None, Query(description="How values of minutes are folded.")] = None
-    interval: Annotated[int | None, Query(description="Milliseconds; left out, there is one point.")] = None
+    interval: Annotated[
+        int | None,
+        Query(
+            ge=MIN_INTERVAL_MS,
+            le=MAX_WINDOW_MS,
+            description="Milliseconds; left out, there is one point.",
+        ),
+    ] = None
 
     def query(self) -> MetricsQuery:
         """The question.

@@ -30,7 +30,7 @@ from api.server import ServerDep
 from api.streaming import StreamDep
 from domain.config import LLMConfig
 from domain.config_diff import differences
-from domain.scope import scope_of
+from domain.scope import EndpointName, ServiceName, scope_of
 from storage import configs
 from storage.tables import ConfigVersion
 
@@ -42,7 +42,8 @@ Unit = Annotated[
     Query(max_length=MAX_UNIT, description="Who is served; the same unit keeps its configuration."),
 ]
 IfMatch = Annotated[
-    str | None, Header(description="An ETag of a read or a version: change nothing if another is served.")
+    str | None,
+    Header(min_length=1, description="An ETag of a read or a version: change nothing if another is served."),
 ]
 _READ: dict[int | str, dict[str, Any]] = {304: {"description": "The caller has the present answer."}}
 
@@ -59,8 +60,8 @@ async def get_current_config(
 async def get_service_config(
     server: ServerDep,
     _: ConfigReader,
-    service: str,
-    endpoint: str | None = None,
+    service: ServiceName,
+    endpoint: EndpointName | None = None,
     unit: Unit = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
@@ -69,7 +70,10 @@ async def get_service_config(
 
 
 def _target(
-    server: ServerDep, service: str | None = None, endpoint: str | None = None, unit: Unit = None
+    server: ServerDep,
+    service: ServiceName | None = None,
+    endpoint: EndpointName | None = None,
+    unit: Unit = None,
 ) -> ReadTarget:
     target = target_of(service, endpoint, unit)
     server.configs.read(target)
@@ -127,7 +131,11 @@ async def diff_configs(
 
 @router.get("/versions", response_model_exclude_none=True)
 async def list_config_versions(
-    server: ServerDep, _: Reader, page: PageQuery, service: str | None = None, endpoint: str | None = None
+    server: ServerDep,
+    _: Reader,
+    page: PageQuery,
+    service: ServiceName | None = None,
+    endpoint: EndpointName | None = None,
 ) -> ConfigVersionList:
     """Every version, or a scope's, the newest first."""
     scope = str(scope_of(service, endpoint)) if service is not None or endpoint is not None else None

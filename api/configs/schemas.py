@@ -8,6 +8,7 @@ from domain.base import Message
 from domain.config import LLMConfig
 from domain.plan import ValidationResult
 from domain.policy import Strategy
+from domain.scope import EndpointName, ServiceName
 
 
 class VersionedConfig(Message):
@@ -54,8 +55,8 @@ class ConfigUpdateRequest(Message):
     reason: str = Field(min_length=1, max_length=2000)
     deployment_strategy: Strategy | None = None
     validate_only: bool = False
-    service: str | None = None
-    endpoint: str | None = None
+    service: ServiceName | None = None
+    endpoint: EndpointName | None = None
 
 
 class ConfigUpdateResponse(Message):

@@ -15,7 +15,7 @@ from api.paging import PageQuery
 from api.server import ServerDep
 from domain.base import Message
 from domain.deployment import Deployment
-from domain.scope import parse_scope
+from domain.scope import ScopeName, parse_scope
 from storage import deployments, rollouts
 
 router = APIRouter(prefix="/deployments", tags=["deployments"], route_class=StrictRoute)
@@ -36,7 +36,7 @@ class DeploymentList(Message):
 
 @router.get("", response_model_exclude_none=True)
 async def list_deployments(
-    server: ServerDep, _: Reader, page: PageQuery, scope: str | None = None, open: bool = False
+    server: ServerDep, _: Reader, page: PageQuery, scope: ScopeName | None = None, open: bool = False
 ) -> DeploymentList:
     """Every rollout, or a scope's, or with `open` those that have not ended; the newest first."""
     name = None if scope is None else str(parse_scope(scope))

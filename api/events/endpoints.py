@@ -14,7 +14,7 @@ from api.streaming import Stream, StreamDep
 from domain.base import Message
 from domain.errors import DatabaseError, NotFound
 from domain.events import EventMessage, EventType
-from domain.scope import scope_of
+from domain.scope import ServiceName, scope_of
 from storage import event_log, publisher
 from storage.fanout import PublishedEvent
 
@@ -26,7 +26,7 @@ Types = Annotated[
     list[EventType] | None, Query(alias="type", description="Only these types; may be repeated.")
 ]
 Service = Annotated[
-    str | None, Query(description="Only events of this service and its endpoints, or of `global`.")
+    ServiceName | None, Query(description="Only events of this service and its endpoints, or of `global`.")
 ]
 Millis = Annotated[int | None, Query(ge=0, le=10**14)]
 

@@ -14,6 +14,7 @@ from api.paging import PageQuery
 from api.server import ServerDep
 from domain.base import Message
 from domain.optimization import OptimizationRequest, OptimizationResponse, OptimizationStatus
+from domain.scope import ServiceName
 from storage import optimizations
 
 MAX_WAIT_SECONDS = 60
@@ -43,7 +44,7 @@ async def trigger_optimization(
 
 @router.get("", response_model_exclude_none=True)
 async def list_optimizations(
-    server: ServerDep, _: Reader, page: PageQuery, service: str | None = None
+    server: ServerDep, _: Reader, page: PageQuery, service: ServiceName | None = None
 ) -> OptimizationList:
     """Every run, or those over a service, the newest first."""
     async with server.database.transaction() as session:

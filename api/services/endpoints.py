@@ -14,7 +14,7 @@ from domain.config import Name
 from domain.decision.contradictions import contradictions
 from domain.errors import InvalidRequest
 from domain.policy import ServicePolicy
-from domain.scope import GLOBAL, scope_of
+from domain.scope import GLOBAL, ServiceName
 from storage import audit, services
 from storage.tables import Service
 
@@ -43,19 +43,18 @@ async def list_services(server: ServerDep, _: Reader, page: PageQuery) -> Servic
 
 
 @router.get("/{service}", response_model_exclude_none=True)
-async def get_service(server: ServerDep, _: Reader, service: str) -> ServicePolicy:
+async def get_service(server: ServerDep, _: Reader, service: ServiceName) -> ServicePolicy:
     """A service's policy, every default filled in."""
-    scope_of(service)
     async with server.database.transaction() as session:
         return _policy(server, await services.get(session, service))
 
 
 @router.put("/{service}", response_model_exclude_none=True)
 async def put_service(
-    server: ServerDep, actor: AdminActor, service: str, body: PolicyRequest
+    server: ServerDep, actor: AdminActor, service: ServiceName, body: PolicyRequest
 ) -> ServicePolicy:
     """Replace a service's policy, and make the service known. A run that has begun keeps the old one."""
-    if scope_of(service).service is None:
+    if service == GLOBAL:
         raise InvalidRequest(f"service: {GLOBAL!r} is reserved")
     if body.service not in ("", service):
         raise InvalidRequest(f"service: {body.service!r} is not the {service!r} of the address")

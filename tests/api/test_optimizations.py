@@ -34,7 +34,9 @@ async def until(client: httpx.AsyncClient, path: str, *statuses: str) -> dict[st
         {"objectives": []},
         {"objectives": [{"metric": "speed", "goal": "minimize", "weight": 1}]},
         {"objectives": [{"metric": "cost", "goal": "minimize", "weight": -1}]},
+        {"objectives": [{"metric": name, "goal": "minimize", "weight": 1} for name in ("cost", "cost.avg")]},
         {"constraints": [{"type": "hard"}]},
+        {"constraints": [{"id": "a", "type": "soft", "cooldownMs": 1}] * 2},
         {"dryRun": "yes"},
         {"dry_runn": True},
         [],
@@ -77,6 +79,18 @@ async def test_a_run_is_taken_carried_out_and_listed(
     listed = done(await client.get(OPTIMIZE, params={"service": "chat"}))
     assert [found["id"] for found in listed["optimizations"]] == [dry["optimizationId"], run["id"]]
     assert done(await client.get(OPTIMIZE, params={"service": "mail", "limit": 1}))["total"] == 1
+
+
+async def test_a_constraint_named_as_one_of_the_policy_ends_the_run(
+    client: httpx.AsyncClient, database: Database, temporal: Client
+) -> None:
+    constraint = {"id": "same", "type": "hard", "cooldownMs": 1}
+    done(await client.put("/api/v1/services/chat", json={"constraints": [constraint]}))
+    async with running_worker(database, temporal, step_seconds=3.0, housekeeping=False):
+        answer = done(await client.post(TRIGGER, json={"constraints": [constraint]}), 202)
+        run = await until(client, f"{OPTIMIZE}/{answer['optimizationId']}", "completed", "failed")
+    assert run["status"] == "failed"
+    assert "two constraints of one name" in run["error"]
 
 
 async def test_one_run_at_a_time_per_service(client: httpx.AsyncClient) -> None:

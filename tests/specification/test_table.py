@@ -37,7 +37,9 @@ def unnamed(endpoint: str) -> str:
 async def test_every_endpoint_is_listed(client: httpx.AsyncClient) -> None:
     document: dict[str, Any] = done(await client.get("/openapi.json"))
     served = {
-        unnamed(f"{method.upper()} {path}") for path, methods in document["paths"].items() for method in methods
+        unnamed(f"{method.upper()} {path}")
+        for path, methods in document["paths"].items()
+        for method in methods
     }
     listed = {unnamed(endpoint) for endpoint in rows("Endpoints")}
     assert listed == served | OF_THE_ANALYSIS - {"anomaly.detected"} | {"GET /metrics"}

@@ -1,0 +1,115 @@
+"""What schemathesis is told of the API beside its document.
+
+A JSON schema relates no field or parameter to another. A request that is valid by the schema may be refused
+for such a relation, each of which is named here, and for nothing else.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import schemathesis
+from pydantic import ValidationError
+from schemathesis.openapi.checks import RejectedPositiveData
+
+from api.analytics.queries import listed
+from api.body import parse_json
+from domain.addresses import names_private_host
+from domain.analytics import MetricsQuery
+from domain.base import Message
+from domain.optimization import OptimizationRequest
+from domain.policy import ServicePolicy
+from domain.webhooks import WebhookRequest
+
+BATCHES = {"reportMetrics": "metrics", "reportQuality": "evaluations"}
+MESSAGES: dict[str, type[Message]] = {
+    "createWebhook": WebhookRequest,
+    "queryMetrics": MetricsQuery,
+    "replaceWebhook": WebhookRequest,
+    "triggerOptimization": OptimizationRequest,
+}
+
+
+@schemathesis.hook
+def filter_failure(
+    context: schemathesis.HookContext,
+    failure: Exception,
+    case: schemathesis.Case,
+    response: schemathesis.Response,
+) -> bool:
+    """Leave out the refusals of what breaks a relation."""
+    refused = isinstance(failure, RejectedPositiveData) and response.status_code == 400
+    return not (refused and _breaks_a_relation(case, response))
+
+
+def _breaks_a_relation(case: schemathesis.Case, response: schemathesis.Response) -> bool:
+    operation = case.operation.definition.raw["operationId"]
+    match operation:
+        case "putService" if isinstance(case.body, Mapping):
+            name = case.path_parameters["service"]
+            misnamed = case.body.get("service", name) != name or name == "global"
+            return misnamed or _is_contradictory(ServicePolicy, {**case.body, "service": name})
+        case "createKey" if isinstance(case.body, Mapping):
+            expires = case.body.get("expiresAt")
+            return expires is not None and expires <= time.time() * 1000
+        case "createWebhook" | "replaceWebhook" if _is_taken(WebhookRequest, case.body):
+            return names_private_host(case.body["url"])
+        case "getMetrics":
+            # The items of a list with commas cannot be counted by a schema.
+            faults = _faults(MetricsQuery, _as_a_body(urlsplit(response.request.url).query))
+            return set(faults) in ({"value_error"}, {"too_long"}, {"value_error", "too_long"})
+        case "updateConfig":
+            return _names_no_service(case.body)
+        case "streamConfig" | "listConfigVersions" | "getServiceConfig":
+            return _names_no_service({**(case.query or {}), **(case.path_parameters or {})})
+    return operation in MESSAGES and _is_contradictory(MESSAGES[operation], case.body)
+
+
+def _as_a_body(query: str) -> dict[str, Any]:
+    """The question of an address as its POST has it."""
+    given = parse_qs(query)
+    body: dict[str, Any] = {
+        name: listed(given[name]) for name in ("metrics", "services", "groupBy") if name in given
+    }
+    body |= {name: given[name][-1] for name in ("aggregation",) if name in given}
+    body |= {name: int(given[name][-1]) for name in ("interval",) if name in given}
+    return body | {"timeRange": {name: int(given[name][-1]) for name in ("start", "end")}}
+
+
+def _is_taken(message: type[Message], body: Any) -> bool:
+    return not _faults(message, body)
+
+
+def _is_contradictory(message: type[Message], body: Any) -> bool:
+    """Whether the message's own validators alone refuse what its fields' types allow."""
+    return set(_faults(message, body)) == {"value_error"}
+
+
+def _faults(message: type[Message], body: Any) -> list[str]:
+    try:
+        message.model_validate(parse_json(json.dumps(body).encode()))
+    except ValidationError as error:
+        return [fault["type"] for fault in error.errors()]
+    return []
+
+
+def _names_no_service(given: Any) -> bool:
+    """An endpoint belongs to a service."""
+    return given.get("endpoint") is not None and given.get("service") in (None, "global")
+
+
+@schemathesis.check
+def every_item_is_accounted_for(
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    """A batch is accepted in part: each of its items is counted once, and a bad one is named."""
+    field = BATCHES.get(case.operation.definition.raw["operationId"])
+    if field is None or response.status_code != 200:
+        return
+    answer, items = response.json(), case.body[field]
+    assert answer["accepted"] + answer["rejected"] == len(items)
+    named = [error["index"] for error in answer.get("errors", [])]
+    assert named == sorted(set(named))
+    assert len(named) == answer["rejected"]
