@@ -7,7 +7,6 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
@@ -60,16 +59,12 @@ class StrictRequest(Request):
             self._json = parse_json(await self.body())
         return self._json
 
-    def replace_json(self, value: Any) -> None:
-        """Have the body be read as this."""
-        self._json = value
-
 
 class StrictRoute(APIRoute):
     """A route that refuses query parameters that it does not know, and bodies that are not plain JSON.
 
-    Whoever may not ask is told that first, and nothing of the request.
-    Fields have one name, the camelCase one, though inside they may be given by ours as well.
+    Whoever may not ask is told that first, and nothing of the request. Fields have one name, the camelCase
+    one, though inside they may be given by ours as well.
     """
 
     def get_route_handler(self) -> Callable[[Request], Any]:
@@ -88,32 +83,17 @@ class StrictRoute(APIRoute):
             strict = StrictRequest(request.scope, request.receive)
             if body is not None and await strict.body():
                 require_json_type(strict)
-                fault = _fault(body, await strict.json())
-                if fault is not None:
-                    return await _refuse_body(handle, strict, fault)
+                _require_camel_case(body, await strict.json())
             return await handle(strict)
 
         return strictly
 
 
-def _fault(body: TypeAdapter[Any], value: Any) -> ValidationError | None:
-    """What is wrong with a body whose fields go by their camelCase names alone."""
+def _require_camel_case(body: TypeAdapter[Any], value: Any) -> None:
     try:
         body.validate_python(value, by_alias=True, by_name=False)
     except ValidationError as error:
-        return error
-    return None
-
-
-async def _refuse_body(
-    handle: Callable[[Request], Awaitable[Response]], request: StrictRequest, fault: ValidationError
-) -> Response:
-    """Refuse a bad body, after whatever else the request may be refused for: its key first of all."""
-    request.replace_json("no body could be this")
-    try:
-        return await handle(request)
-    except RequestValidationError as refused:
-        raise invalid_request(fault) from refused
+        raise invalid_request(error) from error
 
 
 def _required(dependant: Dependant) -> Iterator[Requires]:
