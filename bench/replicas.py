@@ -64,14 +64,17 @@ async def _replica(environment: dict[str, str]) -> AsyncIterator[httpx.AsyncClie
         env=environment,
         stderr=asyncio.subprocess.PIPE,
     )
+    address = await _address(process)
+    # Its log would fill the pipe, and then hold it up.
+    drained = asyncio.create_task(process.communicate())
     try:
-        address = await _address(process)
         headers = {"Authorization": f"Bearer {environment['OPTIMIZER_API_KEY']}"}
         async with httpx.AsyncClient(base_url=address, headers=headers, timeout=30) as client:
             yield client
     finally:
-        process.terminate()
-        await process.communicate()
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await drained
 
 
 async def _address(process: asyncio.subprocess.Process) -> str:
