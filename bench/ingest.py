@@ -26,7 +26,7 @@ from storage import samples
 
 ROWS_PER_COPY = 1_000
 UNLIMITED = {"OPTIMIZER_RATE_LIMITS__REPORTS": "0"}
-CONNECTIONS = {100: 32, 1_000: 10}
+CONNECTIONS = {100: 32, 1_000: 16}
 """By size of batch."""
 GATES = {"ofCopy": 0.35, "ofBuffered": 0.6}
 SEEN_SECONDS = 60.0
