@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install demo test lint temporal lock openapi bench-gate bench-events bench-stop soak
+.PHONY: install demo test lint temporal lock openapi bench-gate bench-ingest bench-events bench-stop soak
 
 install: $(VENV)/.installed
 
@@ -48,6 +48,10 @@ openapi: install
 
 bench-gate: install
 	$(BIN)/python -m bench.gate
+
+# What the intake commits, against a raw COPY.
+bench-ingest: install
+	$(BIN)/python -m bench.ingest
 
 # From a commit to its subscribers, and from an emergency stop to every replica.
 bench-events bench-stop: install temporal
