@@ -94,10 +94,12 @@ class Database:
         """The address as plain asyncpg and psql take it, password included."""
         return self.url.render_as_string(hide_password=False)
 
-    async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
-        """A connection outside the pools, for LISTEN."""
+    async def connect(self, *, name: str = "llm-optimizer") -> "asyncpg.Connection[asyncpg.Record]":
+        """A connection outside the pools, called so in `pg_stat_activity`."""
         with unreachable_as_database_error():
-            return await asyncpg.connect(self.dsn, timeout=CONNECT_SECONDS)
+            return await asyncpg.connect(
+                self.dsn, timeout=CONNECT_SECONDS, server_settings={"application_name": name}
+            )
 
     async def close(self) -> None:
         """Close every connection."""
