@@ -18,10 +18,10 @@ TABLES = ("metrics", "quality", "rollup_minutes", "rollup_hours", "rollup_days")
 
 @pytest_asyncio.fixture(autouse=True)
 async def reported(database: Database) -> None:
-    """Reports and scores of two services of each of the last five days, rolled up."""
+    """Reports and scores of two services of five days that are over, rolled up."""
     await prepare(database)
     pool = await database.pool()
-    for ago in range(5, 0, -1):
+    for ago in range(6, 1, -1):
         async with pool.acquire() as connection:
             for table in ("metrics", "quality"):
                 await ensure_day(connection, table, datetime.now(UTC).date() - timedelta(days=ago))
@@ -52,14 +52,14 @@ async def days_of(database: Database, service: str) -> dict[str, int]:
 
 async def test_old_days_are_dropped_with_their_partitions_and_rollups(database: Database) -> None:
     assert await days_of(database, "chat") == dict.fromkeys(TABLES, 5)
-    dropped = await forget(database, 3, {})
+    dropped = await forget(database, 4, {})
     assert len(dropped) == 6
     assert await days_of(database, "chat") == dict.fromkeys(TABLES, 3)
-    assert await forget(database, 3, {}) == []
+    assert await forget(database, 4, {}) == []
 
 
 async def test_a_service_may_keep_less_than_the_others(database: Database) -> None:
-    assert await forget(database, 5, {"mail": 2}) == []
+    assert await forget(database, 6, {"mail": 3}) == []
     assert await days_of(database, "mail") == dict.fromkeys(TABLES, 2)
     assert await days_of(database, "chat") == dict.fromkeys(TABLES, 5)
 
