@@ -38,6 +38,7 @@ from api.webhooks import endpoints as webhooks
 from domain.policy import STEP_SECONDS
 from domain.rate_limits import RateLimits
 from storage import fanout
+from storage.answer_cache import AnswerCache
 from storage.database import Database
 from storage.intake import Intake
 from storage.snapshot import LiveSnapshot
@@ -46,6 +47,7 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 DRAIN_SECONDS = 10.0
 # Longer than anything that an endpoint waits for by itself.
 REQUEST_SECONDS = 90.0
+ANSWER_SECONDS = 2.0
 
 
 class State(TypedDict):
@@ -89,13 +91,15 @@ def create_app(
     rate_limits: RateLimits | None = None,
     data_dir: str = ".",
     webhooks_allow_private: bool = False,
+    answer_seconds: float = ANSWER_SECONDS,
 ) -> Application:
     """The REST API over a migrated database, which stays the caller's to close.
 
     `connect_temporal` gives a client with the pydantic data converter; it is called when Temporal is first
     needed. `admin_key` is accepted besides the stored keys. `step_seconds` is the default length of a
     rollout's step. An answer that has not begun within `request_seconds` is a TIMEOUT. `data_dir` is the
-    folder whose free space `/health` looks at. Webhooks may name private addresses only where that is
+    folder whose free space `/health` looks at. An answer about metrics is given again for `answer_seconds`
+    to whoever asks the same. Webhooks may name private addresses only where that is
     allowed.
     """
     instruments, snapshot = Instruments(), LiveSnapshot(database)
@@ -113,6 +117,7 @@ def create_app(
         health=Health(database, redis, temporal, data_dir=data_dir, version=version),
         status=StatusReader(database, intake, temporal, mode=mode),
         events=EventFeed(database, redis),
+        answers=AnswerCache(redis, database, seconds=answer_seconds),
         instruments=instruments,
         step_seconds=step_seconds,
         webhooks_allow_private=webhooks_allow_private,

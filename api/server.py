@@ -17,6 +17,7 @@ from api.system.health import Health
 from api.system.status import StatusReader
 from api.temporal import Temporal
 from domain.errors import DatabaseError
+from storage.answer_cache import AnswerCache
 from storage.database import Database
 from storage.intake import Intake
 from storage.snapshot import LiveSnapshot
@@ -59,6 +60,7 @@ class Server:
     health: Health
     status: StatusReader
     events: EventFeed
+    answers: AnswerCache
     instruments: Instruments
     step_seconds: float
     webhooks_allow_private: bool

@@ -75,16 +75,13 @@ class Totals:
             "errors.count": float(self.errors),
             "errors.rate": self.errors / self.n,
         }
-        if self.latency.n:
-            found["latency.avg"] = self.latency.mean
-            found |= {
-                f"tokens.{kind}": amount.mean
-                for kind, amount in (
-                    ("input", self.tokens_input),
-                    ("output", self.tokens_output),
-                    ("total", self.tokens_total),
-                )
-            }
+        means = {
+            "latency.avg": self.latency,
+            "tokens.input": self.tokens_input,
+            "tokens.output": self.tokens_output,
+            "tokens.total": self.tokens_total,
+        }
+        found |= {name: amount.mean for name, amount in means.items() if amount.n}
         if self.latency.n and self.latency.sketch is not None:
             values = self.latency.sketch.quantiles(list(PERCENTILES.values()))
             found |= dict(zip(PERCENTILES, values.tolist(), strict=True))

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.analytics import LABELS, MINUTE_MS, Aggregation, MetricsQuery
 from domain.errors import InvalidRequest
-from domain.metrics import canonical
+from domain.metrics import METRICS, canonical
 from domain.series import MAX_POINTS, Cell, Group, Readings
 from domain.totals import PERCENTILES
 from storage import rollup_reader, rollup_sql
@@ -22,6 +22,12 @@ MAX_REPORTS = 5_000_000
 """How many reports are read one by one at most."""
 
 _COLUMNS = dict(zip(LABELS, rollup_sql.LABELS, strict=True))
+_AMOUNTS = {
+    name: amount
+    for name in METRICS
+    for amount in (name.partition(".")[0], name.replace(".", "_"))
+    if amount in rollup_sql.AMOUNTS
+}
 _FOLDS: dict[Aggregation, Callable[[list[float]], float]] = {
     "avg": lambda values: float(np.mean(values)),
     "sum": lambda values: float(np.sum(values)),
@@ -70,13 +76,14 @@ def _question(query: MetricsQuery) -> Question:
     """The window, cut into intervals, or into minutes of the clock where these are to be folded."""
     start, end = query.time_range.start, query.time_range.end
     period, origin = (query.interval, start) if query.aggregation is None else (MINUTE_MS, 0)
-    percentiles = any(canonical(name) in PERCENTILES for name in query.metrics)
+    wanted = [canonical(name) for name in query.metrics]
     return Question(
         span=Span(start, end, period, origin),
         by=[_COLUMNS.get(name, name) for name in query.group_by],
         where="CAST(:services AS text[]) IS NULL OR r.service = ANY(:services)",
         parameters={"services": query.services or None},
-        sketches=("latency",) if percentiles else (),
+        amounts=tuple(dict.fromkeys(amount for name in wanted if (amount := _AMOUNTS.get(name)))),
+        sketches=("latency",) if PERCENTILES.keys() & wanted else (),
     )
 
 

@@ -119,8 +119,10 @@ async def deadline(session: AsyncSession, seconds: float) -> AsyncIterator[None]
     await session.execute(text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit})
     try:
         yield
-    except DBAPIError as error:
-        if error.orig is None or not isinstance(error.orig.__cause__, asyncpg.QueryCanceledError):
+    except (DBAPIError, asyncpg.QueryCanceledError) as error:
+        # While rows are fetched one after the other, the driver's own error comes through.
+        cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig is not None else error
+        if not isinstance(cause, asyncpg.QueryCanceledError):
             raise
         raise TimedOut(
             f"the query took longer than {seconds:g} s; ask for less time or less at once"

@@ -193,7 +193,7 @@ async def history(session: AsyncSession, service: str, *, since: int, until: int
         by=("config_version", "provider", "model"),
         where=(covered := await coverage(session, service)).where("r.service", "r.endpoint"),
         parameters=covered.parameters,
-        sketches=("latency", "cost", "tokens_output"),
+        sketches=("latency", "tokens_output"),
     )
     cells = {cell.group: cell.totals async for cell in rollup_reader.read(session, question)}
     scores = _scores_by_version(cells)
@@ -230,6 +230,7 @@ async def traffic(
             Span(now - window, now + MAX_AHEAD_MS),
             where=covered.where("r.service", "r.endpoint"),
             parameters=covered.parameters,
+            amounts=("cost",),
         )
         totals = await rollup_reader.total(session, question)
         found.append((window, totals.n, totals.cost.total if totals.cost.n else None))

@@ -14,15 +14,26 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ARRAY, Row, TextualSelect, bindparam, text
+from sqlalchemy import (
+    ARRAY,
+    Row,
+    RowMapping,
+    TextualSelect,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS, TAG_PREFIX
-from domain.reports import MAX_AHEAD_MS
+from domain.reports import EARLIEST_MS, MAX_AHEAD_MS
 from domain.sketches import Sketch
 from domain.totals import Amount, Totals
 from storage import rollup_sql
-from storage.rollup_sql import REQUEST_SUMS, SCORE_SUMS, SUMS
+from storage.rollup_sql import AMOUNTS, COUNTS, REQUEST_SUMS, SCORE_SUMS
 from storage.tables import Millis
 
 CLOCKS_APART_MS = 5 * 60_000
@@ -30,6 +41,7 @@ CLOCKS_APART_MS = 5 * 60_000
 EARLY_MS = MAX_AHEAD_MS + CLOCKS_APART_MS
 """How long before its own timestamp a report may have arrived."""
 CELLS_AT_ONCE = 500
+FEW_MINUTES = 2
 # A row's arrival is that of its hour, or of its day.
 _ARRIVED = "{} >= date_bin('1 day', :arrived, to_timestamp(0))"
 
@@ -50,6 +62,7 @@ _DAYS = _Level("rollup_days", DAY_MS, "days_until")
 _HOURS = _Level("rollup_hours", HOUR_MS, "hours_until")
 _MINUTES = _Level("rollup_minutes", MINUTE_MS, "requests_until")
 _LEVELS = (_DAYS, _HOURS, _MINUTES)
+_MARKS = ("days_until", "hours_until", "requests_until", "scores_until")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +93,16 @@ class Span:
 class Question:
     """What to read. `by` are columns of `LABELS`, "error", or tags as `tags.<name>`, which only reports have.
 
-    `where` is a condition on `r`, which has all the labels, with its `parameters`. `sketches` are those that
-    are needed. `settled`: only what is rolled up, without the reports that came since.
+    `where` is a condition on `r`, which has all the labels, with its `parameters`. `amounts` and
+    `sketches` are those that are needed; the others come out empty. `settled`: only what is
+    rolled up, without the reports that came since.
     """
 
     span: Span
     by: Sequence[str] = ()
     where: str = "true"
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    amounts: tuple[str, ...] = tuple(AMOUNTS)
     sketches: tuple[str, ...] = ()
     settled: bool = False
 
@@ -108,38 +123,47 @@ class Cell:
 
 async def read(session: AsyncSession, question: Question) -> AsyncIterator[Cell]:
     """Every cell that has anything, in no order."""
-    statement = _Statement(question)
+    # Sketches are large: sorted on disk they would take longer than all the rest.
+    await session.execute(text("SET LOCAL work_mem = '64MB'"))
+    statement = _Statement(question, await _marks(session))
     stream = await session.stream(
         statement.text, statement.parameters, execution_options={"yield_per": CELLS_AT_ONCE}
     )
     groups = len(question.by)
     async for rows in stream.partitions():
-        for cell in await asyncio.to_thread(_cells, rows, groups, question.sketches):
+        for cell in await asyncio.to_thread(_cells, rows, groups, question):
             yield cell
 
 
 async def total(session: AsyncSession, question: Question) -> Totals:
     """All that a question without period and groups is about."""
-    async for cell in read(session, question):
-        return cell.totals
-    return Totals()
+    cells = [cell async for cell in read(session, question)]
+    return cells[0].totals if cells else Totals()
 
 
 async def reports_to_read(session: AsyncSession, question: Question) -> float:
-    """About how many reports a question has read one by one, of those that are rolled up."""
+    """About how many reports a question has read one by one, of those that are rolled up.
+
+    Nil where these are but the edges of its window.
+    """
     span = question.span
-    share = 1.0 if question.needs_reports else len(_cut(span, _MINUTES)) * MINUTE_MS / (span.end - span.start)
+    cut = 0 if question.needs_reports else len(_cut(span, _MINUTES))
+    if not question.needs_reports and cut <= FEW_MINUTES:
+        return 0.0
+    share = 1.0 if question.needs_reports else cut * MINUTE_MS / (span.end - span.start)
     whole = Span(_HOURS.floor(span.start), -_HOURS.floor(-span.end))
-    hours = Question(whole, where=question.where, parameters=question.parameters, settled=True)
+    hours = Question(whole, where=question.where, parameters=question.parameters, amounts=(), settled=True)
     return share * (await total(session, hours)).n
 
 
 class _Statement:
     """The SQL of a question. Names are this module's own; whatever a client wrote is a parameter."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, marks: dict[str, int]) -> None:
         self._question = question
+        self._marks = marks
         self._span = question.span
+        self._sums = (*COUNTS, *(column for name in question.amounts for column in AMOUNTS[name]))
         self._labels = [f"d{number}" for number in range(len(question.by))]
         self._partial = (
             {} if question.needs_reports else {level: _cut(question.span, level) for level in _LEVELS}
@@ -163,6 +187,7 @@ class _Statement:
             "requests_arrived": span.start - EARLY_MS - DAY_MS,
             "period": timedelta(milliseconds=span.period or 0),
             "origin": span.origin,
+            **self._marks,
             **levels,
             **{f"tag{number}": name.removeprefix(TAG_PREFIX) for number, name in tags},
             **self._question.parameters,
@@ -179,17 +204,20 @@ class _Statement:
             if coarser is None:
                 yield self._of_level(f"{level.table} r", whole)
             else:
-                mark = _mark(coarser.until)
-                yield self._of_level(f"{level.table} r", f"{whole} AND r.arrived >= {mark}")
+                fresh = _since(coarser.until, "r.arrived")
+                yield self._of_level(f"{level.table} r", f"{whole} AND {fresh}")
                 if self._partial[coarser]:
-                    yield self._of_level(_cut_rows(level, coarser), f"{whole} AND r.arrived < {mark}")
+                    settled = _before(coarser.until, "r.arrived")
+                    yield self._of_level(_cut_rows(level, coarser), f"{whole} AND {settled}")
             coarser = level
 
     def _of_level(self, source: str, condition: str) -> str:
         labels = "".join(
             f", r.{given} AS {name}" for given, name in zip(self._question.by, self._labels, strict=True)
         )
-        values = ", ".join(f"r.{name}" for name in ("error", "last_ts", *SUMS, *self._question.sketches))
+        values = ", ".join(
+            f"r.{name}" for name in ("error", "last_ts", *self._sums, *self._question.sketches)
+        )
         return f"""
             SELECT {self._piece("r.bucket")} AS at{labels}, {values} FROM {source}
             WHERE {condition} AND {_ARRIVED.format("r.arrived")} AND ({self._question.where})
@@ -205,11 +233,10 @@ class _Statement:
             if not self._partial:
                 yield self._of_reports(source(window), sums)
                 continue
-            yield self._of_reports(source(f"{window} AND received_at >= {_mark(until)}"), sums)
+            yield self._of_reports(source(f"{window} AND {_since(until, 'received_at')}"), sums)
             if self._partial[_MINUTES]:
                 within = f"ts >= cut.moment AND ts < cut.moment + {_seconds(MINUTE_MS)}"
-                arrived = f"received_at >= cut.moment - {_seconds(EARLY_MS)} AND received_at < {_mark(until)}"
-                cut = source(f"{window} AND {within} AND {arrived} OFFSET 0")
+                cut = source(f"{window} AND {within} AND {_before(until, 'received_at')} OFFSET 0")
                 yield self._of_reports(f"{_cuts(_MINUTES)} CROSS JOIN LATERAL {cut}", sums)
 
     def _of_reports(self, source: str, sums: dict[str, str]) -> str:
@@ -218,7 +245,7 @@ class _Statement:
         groups = ", ".join(("1", *self._labels, "error"))
         return f"""
             SELECT {self._piece("r.ts")} AS at{labels}, r.error,
-                   {rollup_sql.summed(sums, self._question.sketches)}
+                   {rollup_sql.summed(sums, self._sums, self._question.sketches)}
             FROM {source} WHERE {self._question.where} GROUP BY {groups}
         """
 
@@ -232,18 +259,21 @@ class _Statement:
 
     def _folded(self, branches: Iterable[str]) -> str:
         groups = ", ".join(("at", *self._labels))
-        sums = ", ".join(f"sum({name}) {_of(name)} AS {name}" for name in SUMS)
+        single = self._span.period is None and not self._labels
+        sums = ", ".join(f"sum({name}) {_of(name)} AS {name}" for name in self._sums)
         sketches = "".join(
             f", string_agg({name}, ''::bytea) {_of(name)} AS {name}" for name in self._question.sketches
         )
         return f"""
-            SELECT {groups}, max(last_ts) AS last_ts, {sums}{sketches},
+            SELECT {":since AS at" if single else groups}, max(last_ts) AS last_ts, {sums}{sketches},
                    sum(n) FILTER (WHERE error IS NULL) AS successes
-            FROM ({" UNION ALL ".join(branches)}) pieces GROUP BY {groups}
+            FROM ({" UNION ALL ".join(branches)}) pieces
+            {"HAVING count(*) > 0" if single else f"GROUP BY {groups}"}
         """
 
     def _typed(self, sql: str) -> TextualSelect:
         moments = {"since", "until", "arrived", "requests_arrived", "origin"}
+        moments |= {f"{name}_now" for name in _MARKS}
         moments |= {f"{level.table}_{end}" for level in _LEVELS for end in ("from", "to")}
         cuts = {f"{level.table}_cut" for level in _LEVELS}
         named = set(re.findall(r"(?<!:):(\w+)", sql))
@@ -286,7 +316,7 @@ def _cut_rows(level: _Level, coarser: _Level) -> str:
     return f"""{_cuts(coarser)} CROSS JOIN LATERAL (
         SELECT * FROM {level.table}
         WHERE bucket >= cut.moment AND bucket < cut.moment + {_seconds(coarser.length)}
-          AND arrived >= cut.moment - {_seconds(2 * HOUR_MS)} AND {_ARRIVED.format("arrived")} OFFSET 0
+          AND arrived >= cut.moment - {_seconds(DAY_MS)} AND {_ARRIVED.format("arrived")} OFFSET 0
     ) r"""
 
 
@@ -294,8 +324,25 @@ def _scores(condition: str) -> str:
     return rollup_sql.scores(condition, ":requests_arrived")
 
 
-def _mark(name: str) -> str:
-    return f"(SELECT {name} FROM rollup_progress)"
+async def _marks(session: AsyncSession) -> dict[str, int]:
+    """The marks as of now, for the planner, who else cannot tell how little is not rolled up yet."""
+    columns = [literal_column(name, type_=Millis) for name in _MARKS]
+    found = [
+        case((func.isfinite(column), column)).label(name)
+        for name, column in zip(_MARKS, columns, strict=True)
+    ]
+    row = (await session.execute(select(*found).select_from(text("rollup_progress")))).one()
+    return {f"{name}_now": EARLIEST_MS if at is None else at for name, at in zip(_MARKS, row, strict=True)}
+
+
+def _since(mark: str, arrival: str) -> str:
+    """Arrived since the mark, which meanwhile may have moved on."""
+    return f"{arrival} >= :{mark}_now AND {arrival} >= (SELECT {mark} FROM rollup_progress)"
+
+
+def _before(mark: str, arrival: str) -> str:
+    # No condition for an index: together with one on times it would have all of an index read.
+    return f"({arrival} < (SELECT {mark} FROM rollup_progress)) IS TRUE"
 
 
 def _seconds(millis: int) -> str:
@@ -307,27 +354,23 @@ def _of(name: str) -> str:
     return "FILTER (WHERE error IS NULL)" if name.startswith(("latency", "tokens")) else ""
 
 
-def _cells(rows: Sequence[Row[Any]], groups: int, sketches: tuple[str, ...]) -> list[Cell]:
-    return [Cell(row[0], tuple(row[1 : 1 + groups]), _totals(row, sketches)) for row in rows]
+def _cells(rows: Sequence[Row[Any]], groups: int, question: Question) -> list[Cell]:
+    return [Cell(row[0], tuple(row[1 : 1 + groups]), _totals(row._mapping, question)) for row in rows]
 
 
-def _totals(row: Row[Any], sketches: tuple[str, ...]) -> Totals:
-    found = row._mapping
-    successes = int(found["successes"] or 0)
+def _totals(row: RowMapping, question: Question) -> Totals:
+    n, successes = int(row["n"]), int(row["successes"] or 0)
+    counts = {"cost": "cost_n", "quality": "quality_n"}
 
-    def amount(name: str, n: int) -> Amount:
-        sketch = Sketch.of_bytes(found[name]) if name in sketches else None
-        return Amount(n, float(found[f"{name}_sum"] or 0), float(found[f"{name}_squares"] or 0), sketch)
+    def amount(name: str) -> Amount:
+        count = int(row[counts[name]]) if name in counts else successes
+        sketch = Sketch.of_bytes(row[name]) if name in question.sketches else None
+        return Amount(count, float(row[f"{name}_sum"] or 0), float(row[f"{name}_squares"] or 0), sketch)
 
     return Totals(
-        n=int(found["n"]),
-        errors=int(found["n"]) - successes,
-        last_at=found["last_ts"],
-        latency=amount("latency", successes),
-        cost=amount("cost", int(found["cost_n"])),
-        tokens_input=amount("tokens_input", successes),
-        tokens_output=amount("tokens_output", successes),
-        tokens_total=amount("tokens_total", successes),
-        quality=amount("quality", int(found["quality_n"])),
-        extremes=int(found["quality_extremes"]),
+        n=n,
+        errors=n - successes,
+        last_at=row["last_ts"],
+        extremes=int(row["quality_extremes"]) if "quality" in question.amounts else 0,
+        **{name: amount(name) for name in question.amounts},
     )

@@ -4,28 +4,23 @@ A rollup's row stands for the reports of one `bucket` of time that share all of 
 successes, else the kind of error. Scores have rows too, with the labels of their requests and `n` 0.
 """
 
+from collections.abc import Iterable
+
 from domain.sketches import LN_GAMMA, SMALLEST, ZERO_BIN
 
 LABELS = ("service", "endpoint", "provider", "model", "config_version")
 KEY = (*LABELS, "error")
-SUMS = (
-    "n",
-    "latency_sum",
-    "latency_squares",
-    "cost_n",
-    "cost_sum",
-    "cost_squares",
-    "tokens_input_sum",
-    "tokens_input_squares",
-    "tokens_output_sum",
-    "tokens_output_squares",
-    "tokens_total_sum",
-    "tokens_total_squares",
-    "quality_n",
-    "quality_sum",
-    "quality_squares",
-    "quality_extremes",
-)
+AMOUNTS = {
+    "latency": ("latency_sum", "latency_squares"),
+    "cost": ("cost_n", "cost_sum", "cost_squares"),
+    "tokens_input": ("tokens_input_sum", "tokens_input_squares"),
+    "tokens_output": ("tokens_output_sum", "tokens_output_squares"),
+    "tokens_total": ("tokens_total_sum", "tokens_total_squares"),
+    "quality": ("quality_sum", "quality_squares", "quality_extremes"),
+}
+"""The columns that an amount has beside the counts."""
+COUNTS = ("n", "quality_n")
+SUMS = (*COUNTS, *(column for columns in AMOUNTS.values() for column in columns))
 SKETCHES = ("latency", "cost", "tokens_input", "tokens_output")
 
 ERROR = (
@@ -107,10 +102,10 @@ def sketch_of(name: str) -> str:
     return f"string_agg({pair}, ''::bytea) FILTER (WHERE {value} IS NOT NULL)"
 
 
-def summed(made: dict[str, str], sketches: tuple[str, ...]) -> str:
-    """A group's columns after its key: last_ts, SUMS and `sketches`; what there is not is 0."""
-    sums = [f"{made.get(name, '0')} AS {name}" for name in SUMS]
+def summed(made: dict[str, str], sums: Iterable[str], sketches: Iterable[str]) -> str:
+    """A group's columns after its key: last_ts, `sums` and `sketches`; what there is not is 0."""
+    values = [f"{made.get(name, '0')} AS {name}" for name in sums]
     last = f"{made.get('last_ts', 'NULL::timestamptz')} AS last_ts"
     of_requests = made is REQUEST_SUMS
     pairs = [f"{sketch_of(name) if of_requests else 'NULL::bytea'} AS {name}" for name in sketches]
-    return ", ".join((last, *sums, *pairs))
+    return ", ".join((last, *values, *pairs))

@@ -152,7 +152,7 @@ class Roller:
         minute = _bucket(MINUTE, "r.ts")
         new = await self._connection.fetch(
             f"""
-            SELECT $3::timestamptz, {minute}, {_keys("r.")}, {rollup_sql.summed(source.sums, SKETCHES)}
+            SELECT $3::timestamptz, {minute}, {_keys("r.")}, {rollup_sql.summed(source.sums, SUMS, SKETCHES)}
             FROM {source.rows(since)} GROUP BY 2, {_keys("r.")}
             """,
             *(since, until, arrived),
@@ -220,7 +220,7 @@ async def summarize(connection: Connection) -> None:
     await connection.execute(
         """
         SELECT brin_summarize_new_values(inhrelid) FROM pg_inherits
-        WHERE inhparent IN ('metrics_ts'::regclass, 'quality_ts'::regclass)
+        WHERE inhparent IN ('metrics_times'::regclass, 'quality_times'::regclass)
           AND inhrelid::regclass::text LIKE $1
         """,
         f"%{today:%Y%m%d}%",

@@ -181,7 +181,7 @@ async def test_the_block_indexes_know_today_s_reports(database: Database) -> Non
     await store(database, [call()] * 10)
     connection = await database.connect()
     await rollups.summarize(connection)
-    name = f"metrics_{datetime.now(UTC):%Y%m%d}_ts_idx"
+    name = f"metrics_{datetime.now(UTC):%Y%m%d}_ts_received_at_idx"
     again = await connection.fetchval("SELECT brin_summarize_new_values($1::regclass)", name)
     await connection.close()
     assert again == 0

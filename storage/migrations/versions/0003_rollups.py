@@ -60,10 +60,13 @@ _STATEMENTS = (
     )
     """,
     "INSERT INTO rollup_progress (id) VALUES (1)",
-    # A report's minute is looked for by its own timestamp, also in the blocks that no vacuum has seen.
+    # A report's minute is looked for by its own timestamp, what is not rolled up yet by its arrival.
     "DROP INDEX metrics_ts",
-    "CREATE INDEX metrics_ts ON metrics USING brin (ts) WITH (pages_per_range = 32, autosummarize = on)",
-    "CREATE INDEX quality_ts ON quality USING brin (ts) WITH (pages_per_range = 32, autosummarize = on)",
+    *(
+        f"CREATE INDEX {table}_times ON {table} USING brin (ts, received_at) "
+        "WITH (pages_per_range = 32, autosummarize = on)"
+        for table in ("metrics", "quality")
+    ),
 )
 
 
