@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, TypedDict
 
 from fastapi import APIRouter, FastAPI
 from redis.asyncio import Redis
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import openapi
 from api.admin import endpoints as admin
@@ -28,6 +29,8 @@ from api.keys import endpoints as keys
 from api.optimizations import endpoints as optimizations
 from api.rate_limits import RateLimiter
 from api.reports import endpoints as reports
+from api.reports.learning import learning
+from api.reports.shortcut import ReportShortcut
 from api.server import Server
 from api.services import endpoints as services
 from api.system import endpoints as system
@@ -35,6 +38,7 @@ from api.system.health import Health
 from api.system.status import StatusReader
 from api.temporal import Connect, Temporal
 from api.webhooks import endpoints as webhooks
+from domain.label_limits import LabelLimits
 from domain.policy import STEP_SECONDS
 from domain.rate_limits import RateLimits
 from storage import fanout
@@ -57,11 +61,23 @@ class State(TypedDict):
 
 
 class Application(FastAPI):
-    """FastAPI behind the shortcut of configuration reads."""
+    """FastAPI behind the shortcuts of configuration reads and of reports.
 
-    def __init__(self, shortcut: ConfigShortcut, draining: asyncio.Event, **options: Any) -> None:
+    `context` makes what goes for every request; the reports' shortcut is within one of its own.
+    """
+
+    def __init__(
+        self,
+        reads: ConfigShortcut,
+        reports: ReportShortcut,
+        context: Callable[[ASGIApp], ASGIApp],
+        draining: asyncio.Event,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        self._shortcut = shortcut
+        self._reads = reads
+        self._reports = reports
+        self._taking = context(reports)
         self.draining = draining
         """To be set when the server is to end: streams, which never would, end then."""
         self._document: dict[str, Any] | None = None
@@ -73,7 +89,9 @@ class Application(FastAPI):
         return self._document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not await self._shortcut.answers(scope, send):
+        if self._reports.takes(scope):
+            await self._taking(scope, receive, send)
+        elif not await self._reads.answers(scope, send):
             await super().__call__(scope, receive, send)
 
 
@@ -110,6 +128,7 @@ def create_app(
         database=database,
         intake=intake,
         snapshot=snapshot,
+        labels=LabelLimits(),
         configs=ConfigReader(snapshot),
         authenticator=Authenticator(snapshot, admin_key),
         limiter=RateLimiter(rate_limits or RateLimits(), redis_url),
@@ -123,9 +142,13 @@ def create_app(
         webhooks_allow_private=webhooks_allow_private,
     )
     instruments.watch(intake)
-    shortcut = ConfigShortcut(server.configs, server.authenticator, instruments)
+    context = partial(
+        RequestContext, instruments=instruments, max_body_bytes=max_body_bytes, seconds=request_seconds
+    )
     app = Application(
-        shortcut,
+        ConfigShortcut(server.configs, server.authenticator, instruments),
+        ReportShortcut(server),
+        context,
         server.draining,
         title="LLM Auto-Optimizer",
         version=version,
@@ -148,9 +171,7 @@ def create_app(
     app.include_router(system.probes)
     add_documentation(app)
     add_exception_handlers(app)
-    app.add_middleware(
-        RequestContext, instruments=instruments, max_body_bytes=max_body_bytes, seconds=request_seconds
-    )
+    app.add_middleware(context)
     return app
 
 
@@ -158,7 +179,7 @@ def create_app(
 async def _running(server: Server, redis: Redis | None) -> AsyncIterator[State]:
     await server.snapshot.start()
     await server.intake.start()
-    async with server.events.running():
+    async with server.events.running(), learning(server):
         yield {"server": server}
     await server.background.close(DRAIN_SECONDS)
     await server.intake.close()

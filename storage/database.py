@@ -147,11 +147,19 @@ class unreachable_as_database_error:  # noqa: N801  used as a function, in `with
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         if error is not None and _is_unreachable(error):
-            raise DatabaseError("PostgreSQL cannot be reached", retry_after=1) from error
+            full = isinstance(_cause(error), asyncpg.DiskFullError)
+            why = "PostgreSQL has no space left" if full else "PostgreSQL cannot be reached"
+            raise DatabaseError(why, retry_after=1) from error
 
 
 def _is_unreachable(error: BaseException) -> bool:
-    if isinstance(error, DBAPIError):
-        refused = error.orig is not None and isinstance(error.orig.__cause__, _REFUSED)
-        return error.connection_invalidated or refused or isinstance(error, _UNREACHABLE)
-    return isinstance(error, (*_REFUSED, *_UNREACHABLE))
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, _UNREACHABLE) or isinstance(_cause(error), _REFUSED)
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """What the driver raised."""
+    if not isinstance(error, DBAPIError):
+        return error
+    return None if error.orig is None else error.orig.__cause__
