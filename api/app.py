@@ -7,7 +7,6 @@ from typing import Any, TypedDict
 
 from fastapi import APIRouter, FastAPI
 from redis.asyncio import Redis
-from starlette.types import Receive, Scope, Send
 
 from api import openapi
 from api.admin import endpoints as admin
@@ -55,11 +54,12 @@ class State(TypedDict):
 
 
 class Application(FastAPI):
-    """FastAPI behind the shortcut of configuration reads."""
+    """FastAPI, and what its server has to know of it."""
 
     def __init__(self, shortcut: ConfigShortcut, draining: asyncio.Event, **options: Any) -> None:
         super().__init__(**options)
-        self._shortcut = shortcut
+        self.shortcut = shortcut
+        """Answers what need not come here."""
         self.draining = draining
         """To be set when the server is to end: streams, which never would, end then."""
         self._document: dict[str, Any] | None = None
@@ -69,10 +69,6 @@ class Application(FastAPI):
         if self._document is None:
             self._document = openapi.refined(super().openapi())
         return self._document
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not await self._shortcut.answers(scope, send):
-            await super().__call__(scope, receive, send)
 
 
 def create_app(
@@ -118,7 +114,7 @@ def create_app(
         webhooks_allow_private=webhooks_allow_private,
     )
     instruments.watch(intake)
-    shortcut = ConfigShortcut(server.configs, server.authenticator, instruments)
+    shortcut = ConfigShortcut(server.configs, server.authenticator, instruments.reads)
     app = Application(
         shortcut,
         server.draining,

@@ -30,7 +30,7 @@ from storage.database import Database
 CHANGED, UNCHANGED = 0.65, 0.9
 CHANGED_STRETCH, UNCHANGED_STRETCH = 0.80, 1.1
 PLAIN, ROLLING = "plain", "rolling"
-STEP = 1
+STEP, PERCENT = 1, 25
 PATH = "/api/v1/config"
 KNOWN_UNITS = 100
 # More than the addresses that a server remembers, so that each is new to it.
@@ -138,7 +138,8 @@ async def _configure(database: Database) -> str:
 async def _until_rolling(client: httpx.AsyncClient, deployment_id: str) -> None:
     while True:
         answer = await client.get(f"{PATH}/service/{ROLLING}")
-        if answer.is_success and answer.json().get("rollout", {}).get("deploymentId") == deployment_id:
+        rollout = answer.json().get("rollout", {})
+        if (rollout.get("deploymentId"), rollout.get("trafficPercent")) == (deployment_id, PERCENT):
             return
         await asyncio.sleep(0.05)
 
