@@ -61,7 +61,7 @@ class State(TypedDict):
 
 
 class Application(FastAPI):
-    """FastAPI behind the shortcuts of configuration reads and of reports.
+    """FastAPI, and what need not go through it.
 
     `context` makes what goes for every request; the reports' shortcut is within one of its own.
     """
@@ -75,7 +75,8 @@ class Application(FastAPI):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self._reads = reads
+        self.shortcut = reads
+        """Answers what need not come here at all."""
         self._reports = reports
         self._taking = context(reports)
         self.draining = draining
@@ -91,7 +92,7 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._reports.takes(scope):
             await self._taking(scope, receive, send)
-        elif not await self._reads.answers(scope, send):
+        else:
             await super().__call__(scope, receive, send)
 
 
@@ -146,7 +147,7 @@ def create_app(
         RequestContext, instruments=instruments, max_body_bytes=max_body_bytes, seconds=request_seconds
     )
     app = Application(
-        ConfigShortcut(server.configs, server.authenticator, instruments),
+        ConfigShortcut(server.configs, server.authenticator, instruments.reads),
         ReportShortcut(server),
         context,
         server.draining,

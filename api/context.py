@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,17 +18,22 @@ from domain.errors import InternalError, InvalidRequest, OptimizerError, TimedOu
 API_PREFIX = "/api/v1"
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}\Z")
 
-_PROCESS = secrets.token_hex(8)
+_PROCESS = secrets.token_hex(8).encode()
 _numbers = itertools.count(1)
 
 log = logging.getLogger(__name__)
 
 
-def request_id_from(given: bytes) -> str:
+def request_id_from(given: bytes) -> bytes:
     """The caller's `X-Request-Id` where it is fit to be repeated, else a fresh one."""
     if given and _ACCEPTABLE_ID.match(given):
-        return given.decode()
-    return f"req_{_PROCESS}{next(_numbers):08x}"
+        return given
+    return b"req_%b%08x" % (_PROCESS, next(_numbers))
+
+
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they are sent."""
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
 class RequestContext:
@@ -50,7 +56,8 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        request_id = request_id_from(headers.get(b"x-request-id", b""))
+        id_header = request_id_from(headers.get(b"x-request-id", b""))
+        request_id = id_header.decode()
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         began, status = time.perf_counter(), 0
@@ -62,7 +69,7 @@ class RequestContext:
                 message["headers"] = [
                     *message.get("headers", ()),
                     *state.get("rate_limit", ()),
-                    (b"x-request-id", request_id.encode()),
+                    (b"x-request-id", id_header),
                 ]
             await send(message)
 
