@@ -59,11 +59,12 @@ class Connections(ServerState):
         """Keep up with the default headers."""
         self.default_lines = lines_of(self.default_headers)
 
-    def make_room(self) -> bool:
+    def make_room(self, newest: "Connection") -> bool:
         """Whether the newest may stay; where there are too many, those idle for longest go."""
         if len(self.connections) <= self.limits.connections:
             return True
-        idle = [one for one in cast("set[Connection]", self.connections) if not one.busy]
+        others = cast("set[Connection]", self.connections) - {newest}
+        idle = [one for one in others if not one.busy]
         some = max(1, int(self.limits.connections * EVICTED))
         for one in heapq.nsmallest(some, idle, key=attrgetter("due")):
             one.drop()
@@ -114,20 +115,23 @@ class Connection(HttpToolsProtocol):
         # Bytes since a head or a part of a body was whole: an endless header, or trailer, is neither.
         self._unfinished = 0
         self._refusal: OptimizerError | None = None
+        self._refused = False
         self._unsent = 0
         self._taken_by = 0.0
 
     @property
     def busy(self) -> bool:
         """Whether a request is being answered."""
-        return self.cycle is not None and not self.cycle.response_complete
+        return self.cycle is not None and not self.cycle.response_complete and not self._refused
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
-        if not self.server_state.make_room():
+        if not self.server_state.make_room(self):
             self._refuse(ServiceUnavailable("the server has all the connections that it can", retry_after=1))
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         self._unfinished += len(data)
         super().data_received(data)
         if self._unfinished > self._limits.head_bytes:
@@ -177,6 +181,12 @@ class Connection(HttpToolsProtocol):
         self.due = self.loop.time() + self._limits.idle_seconds
         super().on_response_complete()
 
+    def shutdown(self) -> None:
+        if self._refused:
+            self.transport.close()
+        else:
+            super().shutdown()
+
     def sweep(self, now: float) -> None:
         """End the connection if it is overdue."""
         unsent = self.transport.get_write_buffer_size()
@@ -195,7 +205,7 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def _end(self) -> None:
-        if self._in_head:
+        if self._in_head and not self._refused:
             self._refuse(SlowRequest(f"the request's head took longer than {self._limits.head_seconds:g} s"))
         else:
             self.transport.close()
@@ -219,10 +229,26 @@ class Connection(HttpToolsProtocol):
         return HeadTooLarge(f"the request's line and headers are larger than {self._limits.head_bytes} bytes")
 
     def _refuse(self, error: OptimizerError) -> None:
-        """Answer without the application, unless it is in the middle of an answer, and end the connection."""
-        if not self.transport.is_closing():
-            if not self.busy:
-                self.transport.write(_rendered(error, self.server_state.default_lines))
+        """Answer in place of the application, unless it has begun to, and end the connection.
+
+        Closed at once, with bytes unread, it would be reset, and the answer with it: these are let come and
+        go for a while.
+        """
+        if self.transport.is_closing():
+            return
+        if self.busy and (self.cycle.response_started or self.pipeline):
+            self.transport.close()
+            return
+        if self.busy:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._refused = True
+        self.due = self.loop.time() + self._limits.idle_seconds
+        self.flow.resume_reading()
+        self.transport.write(_rendered(error, self.server_state.default_lines))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
             self.transport.close()
 
 

@@ -52,11 +52,13 @@ class Wire:
         return httpx.Response(int(status.split(" ")[1]), headers=headers, content=body)
 
     async def ended(self) -> bytes:
-        """What comes before the server ends the connection."""
+        """What comes before the server ends the connection, by a reset maybe."""
+        came = b""
         async with asyncio.timeout(SECONDS):
             with suppress(ConnectionError):
-                return await self._reader.read()
-        return b""
+                while part := await self._reader.read(65_536):
+                    came += part
+        return came
 
     async def close(self) -> None:
         self._writer.close()
