@@ -55,7 +55,7 @@ class Rounds:
                 await self._connection.copy_records_to_table(
                     "metrics", records=rows, columns=samples.METRIC_COLUMNS
                 )
-        return self._events / (await self._all_seen() - began)
+        return self._events / (await self.all_seen() - began)
 
     async def intake(self, batch: int, ack: str) -> tuple[float, dict[str, Any]]:
         """Rows a second through the API, and what the load tells of its answers."""
@@ -76,13 +76,13 @@ class Rounds:
             or set(answers["statuses"]) > TAKEN_OR_FULL
         ):
             raise RuntimeError(f"not every batch was taken: {answers}")
-        return self._events / (await self._all_seen() - began), answers
+        return self._events / (await self.all_seen() - began), answers
 
     async def _empty(self) -> None:
         await self._connection.execute("TRUNCATE metrics")
         await self._connection.execute("CHECKPOINT")
 
-    async def _all_seen(self) -> float:
+    async def all_seen(self) -> float:
         """When a count found every row."""
         async with asyncio.timeout(SEEN_SECONDS):
             while True:

@@ -220,6 +220,21 @@ async def test_without_postgresql_reports_are_refused_as_retryable_and_taken_aga
     assert len(await rows(database, "SELECT 1 FROM metrics")) == 2
 
 
+async def test_a_partition_that_is_gone_is_made_again(database: Database, intake: Intake) -> None:
+    """It was dropped, or the clock has jumped to a day that has none."""
+    await intake.metrics([metric()], OK)
+    connection = await database.connect()
+    await drop_partitions(connection, date(9999, 12, 31))
+    answers = await asyncio.gather(
+        *(intake.metrics([metric()], OK, Claim("key_1", f"batch-{n}", "f")) for n in range(3)),
+        intake.metrics([metric()], OK, ack="buffer"),
+    )
+    await connection.close()
+    assert answers == [OK] * 4
+    assert len(await rows(database, "SELECT 1 FROM metrics")) == 4
+    assert len(await rows(database, "SELECT 1 FROM idempotency_keys WHERE principal = 'key_1'")) == 3
+
+
 async def test_partitions_are_made_by_many_at_once_and_dropped_by_age(database: Database) -> None:
     async def ensure() -> date:
         connection = await database.connect()
