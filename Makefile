@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install demo test lint temporal lock openapi bench-gate bench-ingest bench-events bench-stop soak
+.PHONY: install demo test lint temporal lock openapi bench-gate bench-ingest bench-events bench-stop bench-config-reads soak
 
 install: $(VENV)/.installed
 
@@ -56,6 +56,10 @@ bench-ingest: install
 # From a commit to its subscribers, and from an emergency stop to every replica.
 bench-events bench-stop: install temporal
 	$(BIN)/python -m $(subst -,.,$@)
+
+# What a configuration read costs, against a raw ASGI application on the same server.
+bench-config-reads: install
+	$(BIN)/python -m bench.config_reads
 
 # Random faults under load, for SOAK_SECONDS (600), by SOAK_SEED (7).
 soak: install

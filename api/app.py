@@ -29,6 +29,7 @@ from api.keys import endpoints as keys
 from api.optimizations import endpoints as optimizations
 from api.rate_limits import RateLimiter
 from api.reports import endpoints as reports
+from api.reports.learning import learning
 from api.reports.shortcut import ReportShortcut
 from api.server import Server
 from api.services import endpoints as services
@@ -41,6 +42,7 @@ from domain.label_limits import LabelLimits
 from domain.policy import STEP_SECONDS
 from domain.rate_limits import RateLimits
 from storage import fanout
+from storage.answer_cache import AnswerCache
 from storage.database import Database
 from storage.intake import Intake
 from storage.snapshot import LiveSnapshot
@@ -49,6 +51,7 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 DRAIN_SECONDS = 10.0
 # Longer than anything that an endpoint waits for by itself.
 REQUEST_SECONDS = 90.0
+ANSWER_SECONDS = 2.0
 
 
 class State(TypedDict):
@@ -58,7 +61,7 @@ class State(TypedDict):
 
 
 class Application(FastAPI):
-    """FastAPI behind the shortcuts of configuration reads and of reports.
+    """FastAPI, and what need not go through it.
 
     `context` makes what goes for every request; the reports' shortcut is within one of its own.
     """
@@ -72,7 +75,8 @@ class Application(FastAPI):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self._reads = reads
+        self.shortcut = reads
+        """Answers what need not come here at all."""
         self._reports = reports
         self._taking = context(reports)
         self.draining = draining
@@ -88,7 +92,7 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._reports.takes(scope):
             await self._taking(scope, receive, send)
-        elif not await self._reads.answers(scope, send):
+        else:
             await super().__call__(scope, receive, send)
 
 
@@ -106,13 +110,15 @@ def create_app(
     rate_limits: RateLimits | None = None,
     data_dir: str = ".",
     webhooks_allow_private: bool = False,
+    answer_seconds: float = ANSWER_SECONDS,
 ) -> Application:
     """The REST API over a migrated database, which stays the caller's to close.
 
     `connect_temporal` gives a client with the pydantic data converter; it is called when Temporal is first
     needed. `admin_key` is accepted besides the stored keys. `step_seconds` is the default length of a
     rollout's step. An answer that has not begun within `request_seconds` is a TIMEOUT. `data_dir` is the
-    folder whose free space `/health` looks at. Webhooks may name private addresses only where that is
+    folder whose free space `/health` looks at. An answer about metrics is given again for `answer_seconds`
+    to whoever asks the same. Webhooks may name private addresses only where that is
     allowed.
     """
     instruments, snapshot = Instruments(), LiveSnapshot(database)
@@ -131,6 +137,7 @@ def create_app(
         health=Health(database, redis, temporal, data_dir=data_dir, version=version),
         status=StatusReader(database, intake, temporal, mode=mode),
         events=EventFeed(database, redis),
+        answers=AnswerCache(redis, database, seconds=answer_seconds),
         instruments=instruments,
         step_seconds=step_seconds,
         webhooks_allow_private=webhooks_allow_private,
@@ -140,7 +147,7 @@ def create_app(
         RequestContext, instruments=instruments, max_body_bytes=max_body_bytes, seconds=request_seconds
     )
     app = Application(
-        ConfigShortcut(server.configs, server.authenticator, instruments),
+        ConfigShortcut(server.configs, server.authenticator, instruments.reads),
         ReportShortcut(server),
         context,
         server.draining,
@@ -173,7 +180,7 @@ def create_app(
 async def _running(server: Server, redis: Redis | None) -> AsyncIterator[State]:
     await server.snapshot.start()
     await server.intake.start()
-    async with server.events.running():
+    async with server.events.running(), learning(server):
         yield {"server": server}
     await server.background.close(DRAIN_SECONDS)
     await server.intake.close()

@@ -15,6 +15,7 @@ ENVIRONMENT = Principal("environment", "admin", frozenset({"admin"}))
 """Whoever holds the key in the server's environment."""
 
 REMEMBERED = 10_000
+MAX_REMEMBERED_BYTES = 256
 
 _bearer = HTTPBearer(scheme_name="ApiKey", auto_error=False, description="An API key.")
 
@@ -50,7 +51,7 @@ class Authenticator:
         if not self._snapshot.loaded:
             return None
         current = self._snapshot.current
-        if current is not self._seen or len(self._remembered) > REMEMBERED:
+        if current is not self._seen or len(self._remembered) >= REMEMBERED:
             self._remembered, self._seen = {}, current
         found = self._remembered.get(header)
         if found is not None:
@@ -58,7 +59,7 @@ class Authenticator:
             return found if expires is None or expires > self._snapshot.now_ms() else None
         kind, _, key = header.decode("latin-1").partition(" ")
         found = self.principal(key.strip()) if kind.lower() == "bearer" and key else None
-        if found is not None:
+        if found is not None and len(header) <= MAX_REMEMBERED_BYTES:
             self._remembered[header] = found
         return found
 

@@ -6,28 +6,39 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import PayloadTooLarge, error_response
 from api.instruments import Instruments
-from domain.errors import InternalError, InvalidRequest, OptimizerError, TimedOut
+from domain.errors import InternalError, InvalidRequest, OptimizerError, ServiceUnavailable, TimedOut
 
 API_PREFIX = "/api/v1"
+# Of all bodies that are being received or worked on.
+MAX_BODIES_BYTES = 64 * 1024 * 1024
+# What is counted in place of a status where nobody was there to be answered.
+_CLIENT_GONE = 499
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}\Z")
 
-_PROCESS = secrets.token_hex(8)
+_PROCESS = secrets.token_hex(8).encode()
 _numbers = itertools.count(1)
 
 log = logging.getLogger(__name__)
 
 
-def request_id_from(given: bytes) -> str:
+def request_id_from(given: bytes) -> bytes:
     """The caller's `X-Request-Id` where it is fit to be repeated, else a fresh one."""
     if given and _ACCEPTABLE_ID.match(given):
-        return given.decode()
-    return f"req_{_PROCESS}{next(_numbers):08x}"
+        return given
+    return b"req_%b%08x" % (_PROCESS, next(_numbers))
+
+
+def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they are sent."""
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
 class RequestContext:
@@ -42,7 +53,7 @@ class RequestContext:
     ) -> None:
         self._app = app
         self._instruments = instruments
-        self._max_body_bytes = max_body_bytes
+        self._bodies = _Bodies(max_body_bytes, max(max_body_bytes, MAX_BODIES_BYTES))
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,10 +61,12 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        request_id = request_id_from(headers.get(b"x-request-id", b""))
+        id_header = request_id_from(headers.get(b"x-request-id", b""))
+        request_id = id_header.decode()
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         began, status = time.perf_counter(), 0
+        body = _Body(self._bodies, receive)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -62,7 +75,7 @@ class RequestContext:
                 message["headers"] = [
                     *message.get("headers", ()),
                     *state.get("rate_limit", ()),
-                    (b"x-request-id", request_id.encode()),
+                    (b"x-request-id", id_header),
                 ]
             await send(message)
 
@@ -71,10 +84,13 @@ class RequestContext:
             if refused is not None:
                 await error_response(refused, request_id)(scope, receive, send_with_id)
             else:
-                await self._in_time(scope, _limited(receive, self._max_body_bytes), send_with_id)
+                await self._in_time(scope, body.receive, send_with_id)
         except TimedOut as error:
             log.warning("%s %s: %s (%s)", scope["method"], scope["path"], error.message, request_id)
             await error_response(error, request_id)(scope, receive, send_with_id)
+        except ClientDisconnect:
+            status = _CLIENT_GONE
+            log.info("%s %s: the client went away (%s)", scope["method"], scope["path"], request_id)
         except Exception:
             log.exception("%s %s failed (%s)", scope["method"], scope["path"], request_id)
             if status:
@@ -82,6 +98,7 @@ class RequestContext:
             failed = InternalError("the server failed to answer; its log has more under the requestId")
             await error_response(failed, request_id)(scope, receive, send_with_id)
         finally:
+            body.let_go()
             self._measure(scope, status, time.perf_counter() - began)
 
     async def _in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,8 +119,8 @@ class RequestContext:
     def _refuse(self, scope: Scope, length: bytes) -> OptimizerError | None:
         if b"%00" in scope["query_string"] or "\0" in scope["path"]:
             return InvalidRequest("NUL characters are not allowed in an address")
-        if length.isdigit() and int(length) > self._max_body_bytes:
-            return PayloadTooLarge(f"the body is larger than {self._max_body_bytes} bytes")
+        if length.isdigit() and int(length) > self._bodies.each:
+            return PayloadTooLarge(f"the body is larger than {self._bodies.each} bytes")
         return None
 
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
@@ -116,16 +133,41 @@ class RequestContext:
         self._instruments.durations.labels(method, route).observe(seconds)
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    """Receive no more than so many bytes of a body whose length was not declared."""
-    taken = 0
+class _Bodies:
+    """How many bytes of bodies are held for all requests together."""
 
-    async def receive_limited() -> Message:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > limit:
-            raise HTTPException(PayloadTooLarge.status, f"the body is larger than {limit} bytes")
+    def __init__(self, each: int, together: int) -> None:
+        self.each = each
+        self.together = together
+        self.held = 0
+
+
+class _Body:
+    """Receives a request's body, no more of it than its limit, whatever length was declared."""
+
+    def __init__(self, bodies: _Bodies, receive: Receive) -> None:
+        self._bodies = bodies
+        self._receive = receive
+        self._held = 0
+
+    async def receive(self) -> Message:
+        """The next message.
+
+        Raises:
+            HTTPException: the body is too large, or all bodies together are; as the framework lets it pass.
+        """
+        message = await self._receive()
+        size = len(message.get("body", b""))
+        self._held += size
+        self._bodies.held += size
+        if self._held > self._bodies.each:
+            raise HTTPException(PayloadTooLarge.status, f"the body is larger than {self._bodies.each} bytes")
+        if self._bodies.held > self._bodies.together:
+            busy = "the server holds as many bytes of other requests as it can"
+            raise HTTPException(ServiceUnavailable.status, busy, headers={"Retry-After": "1"})
         return message
 
-    return receive_limited
+    def let_go(self) -> None:
+        """Whoever held the body does so no more."""
+        self._bodies.held -= self._held
+        self._held = 0

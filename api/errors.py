@@ -22,6 +22,7 @@ from domain.errors import (
     OptimizerError,
     RateLimited,
     ServiceUnavailable,
+    TimedOut,
     Unauthorized,
 )
 
@@ -38,6 +39,16 @@ class PayloadTooLarge(InvalidRequest):
 
 class UnsupportedMediaType(InvalidRequest):
     status = 415
+
+
+class HeadTooLarge(InvalidRequest):
+    status = 431
+
+
+class SlowRequest(TimedOut):
+    """It was the client that took too long."""
+
+    status = 408
 
 
 class ErrorBody(Message):

@@ -8,16 +8,19 @@ from collections.abc import Iterator
 import uvicorn
 
 from api.app import Application
+from api.connections import Connection, Connections, Limits, usual_limits
 
 DRAIN_SECONDS = 15
+TICKS_PER_SECOND = 10
 
 
 class ApiServer(uvicorn.Server):
     """A uvicorn server that leaves signals to its caller, and says when it is `up`."""
 
-    def __init__(self, config: uvicorn.Config, draining: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, app: Application, limits: Limits) -> None:
         super().__init__(config)
-        self._draining = draining
+        self.server_state: Connections = Connections(app.shortcut.answer, limits)
+        self._draining = app.draining
         self.up = asyncio.Event()
 
     @contextlib.contextmanager
@@ -30,13 +33,23 @@ class ApiServer(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Once a second, end the connections that are overdue."""
+        ends = await super().on_tick(counter)
+        if counter % TICKS_PER_SECOND == 0:
+            self.server_state.render_defaults()
+            self.server_state.sweep(asyncio.get_running_loop().time())
+        return ends
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, and let the requests under way finish."""
         self._draining.set()
         await super().shutdown(sockets)
 
 
-def server_for(app: Application, *, host: str = "127.0.0.1", port: int = 0) -> ApiServer:
+def server_for(
+    app: Application, *, host: str = "127.0.0.1", port: int = 0, limits: Limits | None = None
+) -> ApiServer:
     """A server that is not running yet: `await server.serve()`, and `should_exit = True` to drain and end it.
 
     Logging is the caller's to set up, and so is the event loop, for which uvloop is meant. `host` and `port`
@@ -46,7 +59,7 @@ def server_for(app: Application, *, host: str = "127.0.0.1", port: int = 0) -> A
         app,
         host=host,
         port=port,
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -54,4 +67,4 @@ def server_for(app: Application, *, host: str = "127.0.0.1", port: int = 0) -> A
         server_header=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
-    return ApiServer(config, app.draining)
+    return ApiServer(config, app, limits or usual_limits())

@@ -18,6 +18,7 @@ from api.system.status import StatusReader
 from api.temporal import Temporal
 from domain.errors import DatabaseError
 from domain.label_limits import LabelLimits
+from storage.answer_cache import AnswerCache
 from storage.database import Database
 from storage.intake import Intake
 from storage.snapshot import LiveSnapshot
@@ -61,6 +62,7 @@ class Server:
     health: Health
     status: StatusReader
     events: EventFeed
+    answers: AnswerCache
     instruments: Instruments
     step_seconds: float
     webhooks_allow_private: bool

@@ -21,11 +21,21 @@ NOWHERE = "127.0.0.1:9"
 
 
 @dataclass(frozen=True, slots=True)
+class Listening:
+    """A process that serves at an address."""
+
+    address: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Replicas:
-    """The database, and a client with an admin key for each API process."""
+    """The database, the API processes, and a client with an admin key for each of them."""
 
     database: Database
+    processes: list[Listening]
     clients: list[httpx.AsyncClient]
+    key: str
 
 
 @contextlib.asynccontextmanager
@@ -45,11 +55,12 @@ async def replicas(
         )
         async with parts as stack:
             await asyncio.to_thread(upgrade, stack.database_url)
+            key = secrets.token_hex(16)
             environment = {
                 **{name: value for name, value in os.environ.items() if not name.startswith("OPTIMIZER_")},
                 "DATABASE_URL": stack.database_url,
                 "TEMPORAL_ADDRESS": stack.temporal_address,
-                "OPTIMIZER_API_KEY": secrets.token_hex(16),
+                "OPTIMIZER_API_KEY": key,
                 **(settings or {}),
             }
             environment.pop("REDIS_URL", None)
@@ -58,25 +69,33 @@ async def replicas(
             database = Database(stack.database_url)
             async with contextlib.AsyncExitStack() as opened:
                 opened.push_async_callback(database.close)
-                clients = [await opened.enter_async_context(_replica(environment)) for _ in range(number)]
-                yield Replicas(database, clients)
+                processes = [
+                    await opened.enter_async_context(
+                        listening("-m", "cli", "serve", "--port", "0", environment=environment)
+                    )
+                    for _ in range(number)
+                ]
+                headers = {"Authorization": f"Bearer {key}"}
+                clients = [
+                    await opened.enter_async_context(
+                        httpx.AsyncClient(base_url=process.address, headers=headers, timeout=30)
+                    )
+                    for process in processes
+                ]
+                yield Replicas(database, processes, clients, key)
 
 
 @contextlib.asynccontextmanager
-async def _replica(environment: dict[str, str]) -> AsyncIterator[httpx.AsyncClient]:
+async def listening(*arguments: str, environment: dict[str, str] | None = None) -> AsyncIterator[Listening]:
+    """A Python process that says `serving <address>` on standard error; it is ended with the block."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "cli", "serve", "--port", "0"),
-        env=environment,
-        stderr=asyncio.subprocess.PIPE,
+        sys.executable, *arguments, env=environment, stderr=asyncio.subprocess.PIPE
     )
     address = await _address(process)
     # Its log would fill the pipe, and then hold it up.
     drained = asyncio.create_task(process.communicate())
     try:
-        headers = {"Authorization": f"Bearer {environment['OPTIMIZER_API_KEY']}"}
-        async with httpx.AsyncClient(base_url=address, headers=headers, timeout=30) as client:
-            yield client
+        yield Listening(address, process.pid)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
@@ -89,7 +108,7 @@ async def _address(process: asyncio.subprocess.Process) -> str:
         text = line.decode().strip()
         if text.startswith(_SERVING):
             return text.removeprefix(_SERVING)
-    raise RuntimeError("an API process did not start")
+    raise RuntimeError("a process did not start to serve")
 
 
 def percentile(values: list[float], share: float) -> float:

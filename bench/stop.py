@@ -14,12 +14,9 @@ from typing import Any
 
 import httpx
 
+from bench.canaries import CANARY, CONTROL, open_canary
 from bench.replicas import Replicas, percentile, replicas
 from domain.assignment import assigned_to_canary
-from domain.config import LLMConfig
-from domain.policy import ServicePolicy
-from domain.rollout_plan import plan_rollout
-from storage import configs, rollouts
 from storage.database import Database
 
 LIMIT_SECONDS = 1.0
@@ -31,61 +28,22 @@ async def open_canaries(database: Database, scopes: int) -> list[tuple[str, str]
     found = []
     for number in range(scopes):
         service = f"service-{number}"
-        async with database.transaction() as session:
-            state = await configs.lock_scope(session, service)
-            if state.active_version is None:
-                await configs.apply_first(
-                    session, state, _config("gpt-4o"), by="bench", change_type="manual", reason="first"
-                )
-            policy = ServicePolicy(service=service)
-            opened = await rollouts.open_rollout(
-                session,
-                rollouts.NewRollout(
-                    scope=service,
-                    config=_config("gpt-4o-mini"),
-                    plan=plan_rollout(policy.rollout, "canary", None),
-                    policy=policy,
-                    change_type="manual",
-                    by="bench",
-                    reason="cheaper",
-                ),
-            )
-        async with database.transaction() as session:
-            begun = await rollouts.begin(session, opened.id)
-        if begun is None:
-            raise RuntimeError("a rollout did not begin")
-        for step in range(STEP + 1):
-            async with database.transaction() as session:
-                at = time.time_ns() // 1_000_000
-                await rollouts.enter_step(session, opened.id, fence=begun.fence, step=step, at=at)
+        deployment_id = await open_canary(database, service, step=STEP)
         units = (f"unit-{number}" for number in range(1_000))
-        found.append((service, next(unit for unit in units if assigned_to_canary(opened.id, unit, 50))))
+        found.append((service, next(unit for unit in units if assigned_to_canary(deployment_id, unit, 50))))
     return found
-
-
-def _config(model: str) -> LLMConfig:
-    return LLMConfig(
-        provider="openai",
-        model=model,
-        temperature=0.5,
-        top_p=1.0,
-        max_tokens=100,
-        streaming=False,
-        function_calling=False,
-        vision_enabled=False,
-    )
 
 
 async def stop_once(where: Replicas, scopes: int) -> float:
     """Seconds from the call until every process serves what is known good for every scope."""
     served = await open_canaries(where.database, scopes)
     for client in where.clients:
-        await _until_model(client, served, "gpt-4o-mini")
+        await _until_model(client, served, CANARY)
     began = time.monotonic()
     order = asyncio.create_task(
         where.clients[0].post("/api/v1/admin/emergency-stop", json={"reason": "a measurement"})
     )
-    await asyncio.gather(*(_until_model(client, served, "gpt-4o") for client in where.clients))
+    await asyncio.gather(*(_until_model(client, served, CONTROL) for client in where.clients))
     took = time.monotonic() - began
     (await order).raise_for_status()
     (await where.clients[0].post("/api/v1/admin/resume")).raise_for_status()

@@ -95,10 +95,12 @@ class Database:
         """The address as plain asyncpg and psql take it, password included."""
         return self.url.render_as_string(hide_password=False)
 
-    async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
-        """A connection outside the pools, for LISTEN."""
+    async def connect(self, *, name: str = "llm-optimizer") -> "asyncpg.Connection[asyncpg.Record]":
+        """A connection outside the pools, called so in `pg_stat_activity`."""
         with unreachable_as_database_error():
-            return await asyncpg.connect(self.dsn, timeout=CONNECT_SECONDS)
+            return await asyncpg.connect(
+                self.dsn, timeout=CONNECT_SECONDS, server_settings={"application_name": name}
+            )
 
     async def close(self) -> None:
         """Close every connection."""
@@ -118,8 +120,10 @@ async def deadline(session: AsyncSession, seconds: float) -> AsyncIterator[None]
     await session.execute(text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit})
     try:
         yield
-    except DBAPIError as error:
-        if error.orig is None or not isinstance(error.orig.__cause__, asyncpg.QueryCanceledError):
+    except (DBAPIError, asyncpg.QueryCanceledError) as error:
+        # While rows are fetched one after the other, the driver's own error comes through.
+        cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig is not None else error
+        if not isinstance(cause, asyncpg.QueryCanceledError):
             raise
         raise TimedOut(
             f"the query took longer than {seconds:g} s; ask for less time or less at once"

@@ -52,6 +52,8 @@ COLUMNS = {"metrics": METRIC_COLUMNS, "quality": QUALITY_COLUMNS}
 _POSTGRES_EPOCH = date(2000, 1, 1)
 _POSTGRES_EPOCH_US = 946_684_800_000_000
 DAY_US = 86_400_000_000
+INTAKE = "llm-optimizer intake"
+"""How connections that write reports are called in `pg_stat_activity`."""
 # Per value and row, so that it should be no function of Python's.
 _INT64 = struct.Struct("!q")
 _encode = msgspec.json.Encoder().encode
@@ -105,7 +107,7 @@ async def connect_for_copy(database: Database) -> "asyncpg.Connection[asyncpg.Re
     Raises:
         DatabaseError: PostgreSQL is out of reach.
     """
-    connection = await database.connect()
+    connection = await database.connect(name=INTAKE)
     with unreachable_as_database_error():
         await connection.set_type_codec(
             "timestamptz",
@@ -126,8 +128,13 @@ async def copy_rows(
 
 
 async def clock(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
-    """The database's present time as `copy_rows` takes it."""
-    now: int = await connection.fetchval("SELECT clock_timestamp()")
+    """The database's present time as `copy_rows` takes it, but never before what is rolled up already.
+
+    So no report is passed over after the clock was set back.
+    """
+    now: int = await connection.fetchval(
+        "SELECT GREATEST(clock_timestamp(), requests_until, scores_until) FROM rollup_progress"
+    )
     return now
 
 

@@ -4,31 +4,36 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, quote, unquote, unquote_plus
 
 import msgspec
 
-from api.context import API_PREFIX
+from api.context import API_PREFIX, lines_of
 from domain.errors import InvalidRequest, NotFound, OptimizerError
 from domain.scope import GLOBAL, Scope, scope_of
 from domain.serving import Canary, Resolution, Served, overrides, takes_canary
 from storage.snapshot import LiveSnapshot, Snapshot
 
 PREFIX = f"{API_PREFIX}/config/"
-CACHED_SCOPES = 10_000
-CACHED_ADDRESSES = 20_000
+CACHED_ANSWERS = 5_000
+CACHED_ADDRESSES = 10_000
 MAX_UNIT = 1024
-MAX_QUERY = 4096
+MAX_ADDRESS = 8192
+_CURRENT, _SERVICE = f"{PREFIX}current".encode(), f"{PREFIX}service/".encode()
+_UNIT = b"unit="
+_BEFORE_UNIT = (b"?", b"&")
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A body with its strong ETag."""
+    """A body with its strong ETag; the headers also as the lines that are sent."""
 
     body: bytes
     etag: str
     headers: tuple[tuple[bytes, bytes], ...]
     unchanged_headers: tuple[tuple[bytes, bytes], ...]
+    lines: bytes
+    unchanged_lines: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,13 @@ class ReadTarget:
 
 
 class ConfigReader:
-    """Answers from the live snapshot. Rendered answers are kept until the snapshot changes."""
+    """Answers from the live snapshot. What was rendered is kept until the snapshot changes."""
 
     def __init__(self, snapshot: LiveSnapshot) -> None:
         self._snapshot = snapshot
         self._seen: Snapshot | None = None
         self._answers: dict[tuple[Scope, bool], _Answers] = {}
-        self._by_address: dict[tuple[str, bytes], tuple[_Answers, str | None]] = {}
+        self._by_address: dict[bytes, tuple[_Answers, str | None]] = {}
 
     def read(self, target: ReadTarget) -> Rendered:
         """The answer.
@@ -66,7 +71,8 @@ class ConfigReader:
             NotFound: the scope serves nothing, and there is nothing to inherit.
             DatabaseError: nothing was read yet.
         """
-        return self._choose(self._answers_to(target), target.unit)
+        answers = self._answers_to(target)
+        return self._choose(answers, target.unit) if answers.canary else answers.alone
 
     def lapses_in(self, target: ReadTarget) -> float | None:
         """In how many seconds the answer changes by itself, unless the canary's watch is renewed till then.
@@ -77,22 +83,38 @@ class ConfigReader:
         left = -1 if canary is None else canary.watched_until - self._snapshot.now_ms()
         return (left + 1) / 1000 if left >= 0 else None
 
-    def read_address(self, path: str, query: bytes) -> Rendered | None:
-        """The answer to a plain read by its address, None where that takes a closer look."""
+    def read_address(self, address: bytes) -> Rendered | None:
+        """The answer to a plain read by its path and query, None where that takes a closer look.
+
+        A unit at the end is left out of what is remembered: there are as many as there are users.
+        """
+        rest, _, end = address.rpartition(_UNIT)
+        split = rest[-1:] in _BEFORE_UNIT and b"&" not in end and b"#" not in end and len(end) <= MAX_UNIT
+        if not split:
+            rest = address
+            if address[-1:] in _BEFORE_UNIT:
+                return None
         try:
             self._keep_up()
-            known = self._by_address.get((path, query))
-            if known is None:
-                target = parse_target(path, query)
-                if target is None:
-                    return None
-                known = (self._answers_to(target), target.unit)
-                if len(self._by_address) >= CACHED_ADDRESSES:
-                    self._by_address.clear()
-                self._by_address[path, query] = known
+            known = self._by_address.get(rest) or self._look_up(rest, split)
         except OptimizerError:
             return None
-        return self._choose(*known)
+        if known is None:
+            return None
+        answers, unit = known
+        if answers.canary is None:
+            return answers.alone
+        return self._choose(answers, unquote_plus(end.decode("latin-1")) if split else unit)
+
+    def _look_up(self, address: bytes, split: bool) -> tuple[_Answers, str | None] | None:
+        target = parse_target(address + _UNIT if split else address)
+        if target is None:
+            return None
+        known = (self._answers_to(target), target.unit)
+        if len(self._by_address) >= CACHED_ADDRESSES:
+            self._by_address.clear()
+        self._by_address[address] = known
+        return known
 
     def _keep_up(self) -> Snapshot:
         current = self._snapshot.current
@@ -106,8 +128,9 @@ class ConfigReader:
         answers = self._answers.get(key)
         if answers is None:
             answers = _render(current, target)
-            if len(self._answers) >= CACHED_SCOPES:
-                self._answers.clear()
+            if len(self._answers) >= CACHED_ANSWERS:
+                # The addresses would go on holding what is let go.
+                self._answers, self._by_address = {}, {}
             self._answers[key] = answers
         return answers
 
@@ -119,13 +142,14 @@ class ConfigReader:
         return chosen or answers.alone
 
 
-def parse_target(path: str, query: bytes) -> ReadTarget | None:
+def parse_target(address: bytes) -> ReadTarget | None:
     """What a path and query ask, None where that takes a closer look."""
-    if len(query) > MAX_QUERY:
+    if len(address) > MAX_ADDRESS or b"#" in address:
         return None
-    service = path.removeprefix(f"{PREFIX}service/")
+    path, _, query = address.partition(b"?")
+    service = path.removeprefix(_SERVICE)
     as_service = service != path
-    if not as_service and path != f"{PREFIX}current":
+    if not as_service and path != _CURRENT:
         return None
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=bool(query))
@@ -135,7 +159,7 @@ def parse_target(path: str, query: bytes) -> ReadTarget | None:
         unit = given.get("unit")
         if unit is not None and len(unit) > MAX_UNIT:
             return None
-        return target_of(service if as_service else None, given.get("endpoint"), unit)
+        return target_of(service.decode("ascii") if as_service else None, given.get("endpoint"), unit)
     except (ValueError, InvalidRequest):
         return None
 
@@ -213,13 +237,9 @@ def _rendered(
     digest = hashlib.sha256(body).hexdigest()[:_DIGEST]
     etag = f'"{quote(served.version, safe="@:/.")};{digest}"'
     tag = (b"etag", etag.encode())
-    return Rendered(
-        body,
-        etag,
-        headers=(
-            tag,
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ),
-        unchanged_headers=(tag,),
+    headers = (
+        tag,
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
     )
+    return Rendered(body, etag, headers, (tag,), lines_of(headers), lines_of((tag,)))

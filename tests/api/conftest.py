@@ -49,11 +49,14 @@ def served(stack: EmbeddedStack, database: Database, temporal: Client) -> Served
             "redis_url": stack.redis_url,
             "step_seconds": 3.0,
             "rate_limits": UNLIMITED,
+            # Tests ask at once for what they have just reported.
+            "answer_seconds": 0.0,
         }
         options = usual | options
         connect_temporal = options.pop("connect_temporal", connect)
+        limits = options.pop("limits", None)
         app = create_app(options.pop("database", database), connect_temporal, version="1.2.3", **options)
-        server = server_for(app, host="127.0.0.1", port=0)
+        server = server_for(app, host="127.0.0.1", port=0, limits=limits)
         task = asyncio.create_task(server.serve())
         while not server.started:
             assert not task.done(), "the server did not start"
