@@ -150,7 +150,9 @@ class Intake:
         """
         services = frozenset(report.service for report in reports)
         rows = samples.metric_rows(reports, self._override)
-        return await self._submit(Batch("metrics", rows, services, answer, claim, early=ack == "buffer"))
+        # Without rows nothing would bound how many wait.
+        early = ack == "buffer" and bool(rows)
+        return await self._submit(Batch("metrics", rows, services, answer, claim, early))
 
     async def quality(
         self,
@@ -161,7 +163,8 @@ class Intake:
     ) -> Answer:
         """Keep evaluations, as `metrics` does."""
         rows = samples.quality_rows(evaluations)
-        return await self._submit(Batch("quality", rows, frozenset(), answer, claim, early=ack == "buffer"))
+        early = ack == "buffer" and bool(rows)
+        return await self._submit(Batch("quality", rows, frozenset(), answer, claim, early))
 
     async def _submit(self, batch: Batch) -> Answer:
         if not batch.rows and batch.claim is None:

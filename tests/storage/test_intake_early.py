@@ -199,6 +199,16 @@ async def test_a_claim_holds_from_the_buffer_on(database: Database) -> None:
     assert await count(database) == 5
 
 
+async def test_a_claim_without_reports_does_not_wait_in_the_buffer(database: Database) -> None:
+    claim = Claim("key_1", "batch-1", "f1")
+    connection = await database.connect()
+    async with running(database, flush_seconds=600) as intake:
+        assert await early(intake, 0, claim) == OK
+        kept = await connection.fetchval("SELECT count(*) FROM idempotency_keys WHERE principal = 'key_1'")
+    await connection.close()
+    assert kept == 1
+
+
 Ending = Literal["committed", "under way", "rolled back"]
 
 
