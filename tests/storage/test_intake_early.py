@@ -130,6 +130,24 @@ async def test_while_postgresql_is_away_they_are_kept_and_callers_refused(
     assert await count(database) == 800
 
 
+async def test_the_next_try_comes_soon_whatever_came_in_during_the_last(
+    stack: EmbeddedStack, database: Database
+) -> None:
+    async with running(database, flush_seconds=600) as intake:
+        await stack.postgres.kill()
+        try:
+            turned_away = asyncio.create_task(intake.metrics([metric()], OK))
+            await asyncio.sleep(0)
+            await early(intake, 200)
+            await asyncio.sleep(0)
+            await early(intake, 200)
+            with pytest.raises(DatabaseError):
+                await turned_away
+        finally:
+            await stack.postgres.start()
+        await until_written(intake, 400)
+
+
 async def test_what_cannot_be_written_before_the_end_is_counted_as_lost(
     stack: EmbeddedStack, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
