@@ -8,7 +8,16 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.errors import Conflict, NotFound
 from domain.optimization import OptimizationRequest
-from storage import deliveries, event_log, idempotency, optimizations, partitions, reconciler, services
+from storage import (
+    deliveries,
+    event_log,
+    idempotency,
+    optimizations,
+    partitions,
+    reconciler,
+    retention,
+    services,
+)
 from storage.database import Database
 from storage.reconciler import WorkflowState
 from workflows import ids
@@ -49,19 +58,22 @@ class LoopActivities:
 
     @activity.defn(name="maintain")
     async def maintain(self, arg: m.HousekeepingInput) -> m.HousekeepingResult:
-        """Make partitions ahead and drop those past every service's retention; forget old events, answers and
+        """Make partitions ahead; forget reports past their service's retention, old events, answers and
         deliveries.
         """
         async with self._database.transaction() as session:
             kept_days = await services.longest_retention(session)
+            shorter = await services.shorter_retentions(session)
             await idempotency.purge(session)
             await event_log.purge(session)
             await deliveries.purge(session)
-        pool = await self._database.pool()
-        async with pool.acquire() as connection:
+        connection = await self._database.connect(name="llm-optimizer maintenance")
+        try:
             until = await partitions.ensure_partitions(connection)
-            first = until - timedelta(days=partitions.DAYS_AHEAD + 1 + kept_days)
-            dropped = await partitions.drop_partitions(connection, first)
+            today = until - timedelta(days=partitions.DAYS_AHEAD + 1)
+            dropped = await retention.forget(connection, today, kept_days, shorter)
+        finally:
+            connection.terminate()
         return m.HousekeepingResult(notes=[f"partitions until {until}", *(f"dropped {x}" for x in dropped)])
 
     async def _probe(self, kind: reconciler.Kind, row_id: str) -> WorkflowState:

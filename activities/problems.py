@@ -9,12 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.base import Message
 from domain.config import LLMConfig
+from domain.decision.estimates import observation_of
 from domain.decision.history import Observation
 from domain.decision.problem import DecisionProblem, Rejection, Traffic
-from domain.decision.samples import observation_from_samples
 from domain.errors import InvalidRequest
 from domain.optimization import OptimizationRequest
 from domain.policy import ServicePolicy
+from domain.reports import MAX_AHEAD_MS
 from domain.scope import Scope
 from storage import configs, observations, rollouts, services
 from storage.database import Database
@@ -52,7 +53,9 @@ async def observe(database: Database, service: str, policy: ServicePolicy) -> Ob
         if active is None:
             return None
         now = await rollouts.clock(session)
-        groups = await observations.history(session, service, since=now - HISTORY_MS)
+        groups = await observations.history(
+            session, service, since=now - HISTORY_MS, until=now + MAX_AHEAD_MS
+        )
         versions = await _configs(session, [group.version for group in groups if group.version])
         windows = {c.window_ms for c in policy.constraints if c.window_ms} | {DAY_MS}
         traffic = await observations.traffic(session, service, sorted(windows))
@@ -84,26 +87,10 @@ def _history(
         elif (group.provider, group.model) == (active.config.provider, active.config.model):
             config = active.config
         else:
-            left_out += group.n
+            left_out += group.totals.n
             continue
-        history.append(_observation(config, group, incumbent=config == active.config))
+        history.append(observation_of(config, group.totals, incumbent=config == active.config))
     return history, left_out
-
-
-def _observation(config: LLMConfig, group: observations.Group, *, incumbent: bool) -> Observation:
-    samples = group.samples
-    return observation_from_samples(
-        config,
-        n=samples.n,
-        errors=samples.errors,
-        latency_ms=samples.latency_ms,
-        cost_usd=samples.cost_usd,
-        quality=samples.quality,
-        tokens_input=samples.tokens_input,
-        tokens_output=samples.tokens_output,
-        incumbent=incumbent,
-        observed_at=group.last_at,
-    )
 
 
 async def policy_for(

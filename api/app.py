@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, TypedDict
 
 from fastapi import APIRouter, FastAPI
 from redis.asyncio import Redis
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import openapi
 from api.admin import endpoints as admin
@@ -16,7 +18,7 @@ from api.auth import Authenticator
 from api.configs import endpoints as configs
 from api.configs.reader import ConfigReader
 from api.configs.shortcut import ConfigShortcut
-from api.context import API_PREFIX, RequestContext
+from api.context import API_PREFIX, Bodies, RequestContext
 from api.deployments import endpoints as deployments
 from api.docs import add_documentation
 from api.errors import add_exception_handlers
@@ -27,6 +29,8 @@ from api.keys import endpoints as keys
 from api.optimizations import endpoints as optimizations
 from api.rate_limits import RateLimiter
 from api.reports import endpoints as reports
+from api.reports.learning import learning
+from api.reports.shortcut import ReportShortcut
 from api.server import Server
 from api.services import endpoints as services
 from api.system import endpoints as system
@@ -34,17 +38,22 @@ from api.system.health import Health
 from api.system.status import StatusReader
 from api.temporal import Connect, Temporal
 from api.webhooks import endpoints as webhooks
+from domain.label_limits import LabelLimits
 from domain.policy import STEP_SECONDS
 from domain.rate_limits import RateLimits
 from storage import fanout
+from storage.answer_cache import AnswerCache
 from storage.database import Database
 from storage.intake import Intake
 from storage.snapshot import LiveSnapshot
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
+# Of all that are being received or worked on.
+MAX_BODIES_BYTES = 64 * 1024 * 1024
 DRAIN_SECONDS = 10.0
 # Longer than anything that an endpoint waits for by itself.
 REQUEST_SECONDS = 90.0
+ANSWER_SECONDS = 2.0
 
 
 class State(TypedDict):
@@ -54,12 +63,24 @@ class State(TypedDict):
 
 
 class Application(FastAPI):
-    """FastAPI, and what its server has to know of it."""
+    """FastAPI behind the shortcut of reports, and what its server has to know of it.
 
-    def __init__(self, shortcut: ConfigShortcut, draining: asyncio.Event, **options: Any) -> None:
+    `context` makes what goes for every request; the reports' shortcut is within one of its own.
+    """
+
+    def __init__(
+        self,
+        reads: ConfigShortcut,
+        reports: ReportShortcut,
+        context: Callable[[ASGIApp], ASGIApp],
+        draining: asyncio.Event,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        self.shortcut = shortcut
+        self.reads = reads
         """Answers what need not come here."""
+        self._reports = reports
+        self._taking = context(reports)
         self.draining = draining
         """To be set when the server is to end: streams, which never would, end then."""
         self._document: dict[str, Any] | None = None
@@ -69,6 +90,12 @@ class Application(FastAPI):
         if self._document is None:
             self._document = openapi.refined(super().openapi())
         return self._document
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._reports.takes(scope):
+            await self._taking(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app(
@@ -81,17 +108,20 @@ def create_app(
     mode: str = "standalone",
     step_seconds: float = STEP_SECONDS,
     max_body_bytes: int = MAX_BODY_BYTES,
+    max_bodies_bytes: int = MAX_BODIES_BYTES,
     request_seconds: float = REQUEST_SECONDS,
     rate_limits: RateLimits | None = None,
     data_dir: str = ".",
     webhooks_allow_private: bool = False,
+    answer_seconds: float = ANSWER_SECONDS,
 ) -> Application:
     """The REST API over a migrated database, which stays the caller's to close.
 
     `connect_temporal` gives a client with the pydantic data converter; it is called when Temporal is first
     needed. `admin_key` is accepted besides the stored keys. `step_seconds` is the default length of a
     rollout's step. An answer that has not begun within `request_seconds` is a TIMEOUT. `data_dir` is the
-    folder whose free space `/health` looks at. Webhooks may name private addresses only where that is
+    folder whose free space `/health` looks at. An answer about metrics is given again for `answer_seconds`
+    to whoever asks the same. Webhooks may name private addresses only where that is
     allowed.
     """
     instruments, snapshot = Instruments(), LiveSnapshot(database)
@@ -102,6 +132,7 @@ def create_app(
         database=database,
         intake=intake,
         snapshot=snapshot,
+        labels=LabelLimits(),
         configs=ConfigReader(snapshot),
         authenticator=Authenticator(snapshot, admin_key),
         limiter=RateLimiter(rate_limits or RateLimits(), redis_url),
@@ -109,14 +140,22 @@ def create_app(
         health=Health(database, redis, temporal, data_dir=data_dir, version=version),
         status=StatusReader(database, intake, temporal, mode=mode),
         events=EventFeed(database, redis),
+        answers=AnswerCache(redis, database, seconds=answer_seconds),
         instruments=instruments,
         step_seconds=step_seconds,
         webhooks_allow_private=webhooks_allow_private,
     )
     instruments.watch(intake)
-    shortcut = ConfigShortcut(server.configs, server.authenticator, instruments.reads)
+    context = partial(
+        RequestContext,
+        instruments=instruments,
+        bodies=Bodies(max_body_bytes, max_bodies_bytes),
+        seconds=request_seconds,
+    )
     app = Application(
-        shortcut,
+        ConfigShortcut(server.configs, server.authenticator, instruments.reads),
+        ReportShortcut(server),
+        context,
         server.draining,
         title="LLM Auto-Optimizer",
         version=version,
@@ -139,9 +178,7 @@ def create_app(
     app.include_router(system.probes)
     add_documentation(app)
     add_exception_handlers(app)
-    app.add_middleware(
-        RequestContext, instruments=instruments, max_body_bytes=max_body_bytes, seconds=request_seconds
-    )
+    app.add_middleware(context)
     return app
 
 
@@ -149,7 +186,7 @@ def create_app(
 async def _running(server: Server, redis: Redis | None) -> AsyncIterator[State]:
     await server.snapshot.start()
     await server.intake.start()
-    async with server.events.running():
+    async with server.events.running(), learning(server):
         yield {"server": server}
     await server.background.close(DRAIN_SECONDS)
     await server.intake.close()

@@ -101,8 +101,8 @@ def error_response(error: OptimizerError, request_id: str) -> JSONResponse:
 
 def add_exception_handlers(app: FastAPI) -> None:
     """Answer every error in the one format, those of the framework included."""
-    app.add_exception_handler(OptimizerError, _on_optimizer_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(OptimizerError, on_optimizer_error)
+    app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
 
 
@@ -111,14 +111,16 @@ def invalid_request(error: ValidationError) -> InvalidRequest:
     return _invalid([dict(found) for found in error.errors(include_url=False)])
 
 
-async def _on_optimizer_error(request: Request, error: Exception) -> JSONResponse:
+async def on_optimizer_error(request: Request, error: Exception) -> JSONResponse:
+    """The answer to an error of ours."""
     assert isinstance(error, OptimizerError)
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("%s %s: %s", request.method, request.url.path, error.message, exc_info=error.__cause__)
     return error_response(error, request.state.request_id)
 
 
-async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """The answer to an error of the framework's."""
     assert isinstance(error, HTTPException)
     kind = _BY_STATUS.get(error.status_code, InvalidRequest)
     response = error_response(kind(str(error.detail)), request.state.request_id)

@@ -8,10 +8,11 @@ from fastapi.responses import JSONResponse
 from storage.idempotency import Answer, Claim, fingerprint
 from storage.keys import Principal
 
+KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        pattern=r"^[\x21-\x7e]{1,255}$",
+        pattern=KEY_PATTERN,
         description="The same key and body again within 24 hours gives the first answer again; "
         "another body is a CONFLICT.",
     ),

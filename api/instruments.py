@@ -60,6 +60,16 @@ class _IntakeCollector(Collector):
         yield GaugeMetricFamily(
             "llm_optimizer_reports_buffered", "Reports that wait for their commit.", value=stats.buffered
         )
+        yield GaugeMetricFamily(
+            "llm_optimizer_reports_buffered_early",
+            "Reports that wait for their commit and were answered before it.",
+            value=stats.early,
+        )
+        yield CounterMetricFamily(
+            "llm_optimizer_reports_lost",
+            "Reports that were answered before their commit and could never be written.",
+            value=stats.lost,
+        )
 
 
 class _ReadsCollector(Collector):

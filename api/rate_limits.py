@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from limits import RateLimitItem, RateLimitItemPerMinute
@@ -65,7 +65,7 @@ class RateLimiter:
         }
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._pool = None if redis_url is None else _pool(redis_url)
-        self._shared = None if self._pool is None else SlidingWindowCounterRateLimiter(_storage(self._pool))
+        self._shared = None if self._pool is None else _Shared(self._pool)
         self._away = False
         self._look_at = 0.0
 
@@ -110,8 +110,7 @@ class RateLimiter:
     async def _count(self, policy: Policy, item: RateLimitItem, who: str) -> Standing:
         if self._shared is not None and self._is_due():
             try:
-                async with asyncio.timeout(REDIS_SECONDS):
-                    standing = await _hit(self._shared, policy, item, who)
+                standing = await self._shared.hit(policy, item, who)
             except _AWAY as error:
                 self._stay_away(error)
             else:
@@ -136,10 +135,70 @@ class RateLimiter:
         self._away, self._look_at = True, time.monotonic() + AWAY_SECONDS
 
 
+class _Shared:
+    """The count in Redis, to which all of a caller's requests that come at once go together.
+
+    While one trip is under way, those who come wait for the next: a trip costs more than many a request.
+    """
+
+    def __init__(self, pool: BlockingConnectionPool) -> None:
+        self._limiter = SlidingWindowCounterRateLimiter(_storage(pool))
+        self._waiting: dict[tuple[Policy, str], list[asyncio.Future[Standing]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def hit(self, policy: Policy, item: RateLimitItem, who: str) -> Standing:
+        """Count a request.
+
+        Raises:
+            RedisError, OSError, TimeoutError: Redis is away.
+        """
+        standing: asyncio.Future[Standing] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.get((policy, who))
+        if waiting is not None:
+            waiting.append(standing)
+        else:
+            self._waiting[policy, who] = [standing]
+            task = asyncio.create_task(self._travel(policy, item, who))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await standing
+
+    async def _travel(self, policy: Policy, item: RateLimitItem, who: str) -> None:
+        while together := self._waiting[policy, who]:
+            self._waiting[policy, who] = []
+            try:
+                async with asyncio.timeout(REDIS_SECONDS):
+                    standings = await self._count(policy, item, who, len(together))
+            except Exception as error:
+                for future in together:
+                    if not future.done():
+                        future.set_exception(error)
+            else:
+                for future, standing in zip(together, standings, strict=True):
+                    if not future.done():
+                        future.set_result(standing)
+        del self._waiting[policy, who]
+
+    async def _count(self, policy: Policy, item: RateLimitItem, who: str, requests: int) -> list[Standing]:
+        """Where the caller stands after each of its requests."""
+        last = await _hit(self._limiter, policy, item, who, requests)
+        if last.admitted:
+            return [replace(last, remaining=last.remaining + after) for after in reversed(range(requests))]
+        if requests == 1:
+            return [last]
+        # There is room for some at most.
+        return [await _hit(self._limiter, policy, item, who) for _ in range(requests)]
+
+
 async def _hit(
-    limiter: SlidingWindowCounterRateLimiter, policy: Policy, item: RateLimitItem, who: str
+    limiter: SlidingWindowCounterRateLimiter,
+    policy: Policy,
+    item: RateLimitItem,
+    who: str,
+    requests: int = 1,
 ) -> Standing:
-    admitted = await limiter.hit(item, who)
+    """Count requests, all or none."""
+    admitted = await limiter.hit(item, who, cost=requests)
     reset, remaining = await limiter.get_window_stats(item, who)
     return Standing(policy, item.amount, item.get_expiry(), admitted, remaining, _seconds_until(reset))
 

@@ -17,6 +17,8 @@ from api.system.health import Health
 from api.system.status import StatusReader
 from api.temporal import Temporal
 from domain.errors import DatabaseError
+from domain.label_limits import LabelLimits
+from storage.answer_cache import AnswerCache
 from storage.database import Database
 from storage.intake import Intake
 from storage.snapshot import LiveSnapshot
@@ -52,6 +54,7 @@ class Server:
     database: Database
     intake: Intake
     snapshot: LiveSnapshot
+    labels: LabelLimits
     configs: ConfigReader
     authenticator: Authenticator
     limiter: RateLimiter
@@ -59,6 +62,7 @@ class Server:
     health: Health
     status: StatusReader
     events: EventFeed
+    answers: AnswerCache
     instruments: Instruments
     step_seconds: float
     webhooks_allow_private: bool
@@ -71,7 +75,8 @@ class Server:
             await self.snapshot.refresh()
 
 
-def _server(request: Request) -> Server:
+# Not a plain function, which FastAPI would call in a thread each time.
+async def _server(request: Request) -> Server:
     server: Server = request.state.server
     return server
 

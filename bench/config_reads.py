@@ -4,7 +4,7 @@ One API process is asked over kept connections, and so is the least that an ASGI
 same server with the same settings, in turns. Reads are of the global configuration and of services, with a
 unit and without, with a rollout at 25 % and without, changed and unchanged (`If-None-Match`). The ratio is
 that of answers a second; the server's own CPU time for each is told beside it. Then two API processes are
-asked at the same time, and one alone. Prints one JSON line, and exits with 1 if a ratio falls short.
+asked at the same time, and one alone. Prints one JSON line, and exits with 1 where a ratio falls short.
 """
 
 import argparse
@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from bench import hello, load
+from bench import hello, read_load
 from bench.canaries import CANARY, CONTROL, open_canary, serve_control
-from bench.load import Load, Order
+from bench.gates import Gate, concluded
+from bench.read_load import Load, Order
 from bench.replicas import Listening, Replicas, listening, replicas
 from domain.scope import GLOBAL
 from storage.database import Database
@@ -46,15 +47,11 @@ class Case:
     bodies: list[str]
     status: int = 200
 
-    @property
-    def gate(self) -> float:
-        """The least ratio to the raw application that will do."""
-        return CHANGED if self.status == httpx.codes.OK else UNCHANGED
-
-    @property
-    def stretch(self) -> float:
-        """The ratio that is hoped for."""
-        return CHANGED_STRETCH if self.status == httpx.codes.OK else UNCHANGED_STRETCH
+    def gate(self, ratio: float) -> Gate:
+        """What is asked of its ratio to the raw application."""
+        if self.status == httpx.codes.OK:
+            return Gate(self.name, ratio, CHANGED, CHANGED_STRETCH)
+        return Gate(self.name, ratio, UNCHANGED, UNCHANGED_STRETCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +95,7 @@ class Effort:
             connections=self.connections,
         )
         before = _cpu_seconds(process)
-        found = await load.run(order)
+        found = await read_load.run(order)
         if found.wrong is not None:
             raise RuntimeError(f"{case.name}: {found.wrong}")
         return Measured(found, _cpu_seconds(process) - before)
@@ -192,13 +189,12 @@ async def compare(where: Replicas, measured: list[Case], effort: Effort, rounds:
             "busy": round(median(one.busy for one in seen[case.name]), 2),
             "ratio": _ratio([one.load.per_second for one in seen[case.name]], limits),
             "cpuRatio": _ratio(micros, [one.micros for one in seen[case.name]]),
-            "gate": case.gate,
-            "stretch": case.stretch,
         }
         for case in measured
     }
     raw_figures = {"perSecond": round(median(limits)), "micros": round(median(micros), 1)}
-    return {"hello": raw_figures, "reads": figures, "rolloutCosts": _rollout_costs(seen)}
+    gates = [case.gate(figures[case.name]["ratio"]) for case in measured]
+    return {"hello": raw_figures, "reads": figures, "rolloutCosts": _rollout_costs(seen), "gates": gates}
 
 
 def _rollout_costs(seen: dict[str, list[Measured]]) -> dict[str, float]:
@@ -255,8 +251,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=64)
     given = parser.parse_args()
     found = asyncio.run(run(given.rounds, given.seconds, given.connections))
-    print(json.dumps({"bench": "configReads", **vars(given), **found}))
-    return 0 if all(figures["ratio"] >= figures["gate"] for figures in found["reads"].values()) else 1
+    return concluded("config_reads", found.pop("gates"), **vars(given), **found)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +39,13 @@ class Replicas:
 
 
 @contextlib.asynccontextmanager
-async def replicas(number: int, *, redis: bool = True, temporal: bool = True) -> AsyncIterator[Replicas]:
-    """So many API processes over a stack of their own, all gone at the end of the block."""
+async def replicas(
+    number: int, *, redis: bool = True, temporal: bool = True, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Replicas]:
+    """So many API processes over a stack of their own, all gone at the end of the block.
+
+    `settings` are variables of their environment, beside those that name the stack.
+    """
     with tempfile.TemporaryDirectory() as folder:
         parts = EmbeddedStack(
             Path(folder),
@@ -56,6 +61,7 @@ async def replicas(number: int, *, redis: bool = True, temporal: bool = True) ->
                 "DATABASE_URL": stack.database_url,
                 "TEMPORAL_ADDRESS": stack.temporal_address,
                 "OPTIMIZER_API_KEY": key,
+                **(settings or {}),
             }
             environment.pop("REDIS_URL", None)
             if redis:

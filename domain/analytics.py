@@ -13,6 +13,7 @@ from domain.scope import ServiceName
 LATEST_MS = 4_102_444_800_000
 """2100-01-01: whoever asks for later does not mean milliseconds."""
 MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 MAX_WINDOW_MS = 90 * DAY_MS
 MIN_INTERVAL_MS = 1_000

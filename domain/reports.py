@@ -5,6 +5,7 @@ name each bad one and keep the rest.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 
 from domain.errors import InvalidRequest
+from domain.label_limits import LabelLimits, Labels
 from domain.numbers import number
 from domain.scope import GLOBAL, SERVICE_PATTERN
 
@@ -25,8 +27,8 @@ MAX_TOKENS = 1_000_000_000
 MAX_COST_USD = 1_000_000
 
 Millis = Annotated[int, msgspec.Meta(ge=EARLIEST_MS)]
-# In Python, unlike in a JSON schema, `$` alone would let a last newline through.
-ServiceName = Annotated[str, msgspec.Meta(pattern=SERVICE_PATTERN + r"(?!\n)")]
+# The pattern is looked at apart: most names are known already, as part of known labels.
+ServiceName = Annotated[str, msgspec.Meta(max_length=128, extra_json_schema={"pattern": SERVICE_PATTERN})]
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 VersionName = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
@@ -68,6 +70,12 @@ class MetricReport(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
         """The caller's name for the call, to which quality evaluations refer."""
         return (self.tags.get("requestId") or None) if self.tags else None
 
+    @property
+    def labels(self) -> tuple[str, str, str, str, str | None, str | None]:
+        """As `Labels` has them."""
+        version = self.config_version
+        return self.service, self.endpoint, self.provider, self.model, version, self.error_type
+
     def texts(self) -> Iterable[tuple[str, str | None]]:
         """Every text of the report with its field's name; tags are looked at apart."""
         yield from (("endpoint", self.endpoint), ("model", self.model), ("provider", self.provider))
@@ -88,6 +96,16 @@ class QualityEvaluation(msgspec.Struct, rename="camel", forbid_unknown_fields=Tr
     dimension_scores: Annotated[dict[TagName, Score], msgspec.Meta(max_length=MAX_TAGS)] | None = None
     evaluation_method: Label | None = None
     tags: Tags | None = None
+
+    @property
+    def version(self) -> str | None:
+        """The version that served the call, by the field or, without that, by the tag."""
+        return self.config_version or (self.tags or {}).get("configVersion") or None
+
+    @property
+    def labels(self) -> tuple[str, None, None, None, str | None, None]:
+        """As `Labels` has them."""
+        return self.service, None, None, None, self.version, None
 
     def texts(self) -> Iterable[tuple[str, str | None]]:
         """Every text of the evaluation with its field's name; tags are looked at apart."""
@@ -129,43 +147,47 @@ class _Evaluations(msgspec.Struct, forbid_unknown_fields=True):
     evaluations: list[QualityEvaluation]
 
 
+_SERVICE = re.compile(SERVICE_PATTERN)
 _metrics = msgspec.json.Decoder(_Metrics)
 _evaluations = msgspec.json.Decoder(_Evaluations)
 
 
-def parse_metrics(body: bytes, now_ms: int) -> Batch[MetricReport]:
+def parse_metrics(body: bytes, now_ms: int, limits: LabelLimits) -> Batch[MetricReport]:
     """The reports of `{"metrics": [...]}`. `now_ms` is the present time, which timestamps may not pass far.
 
     Raises:
         InvalidRequest: this is no batch.
         BatchTooLarge: it has more than 10,000 items.
     """
-    return _parse(body, "metrics", MetricReport, lambda raw: _metrics.decode(raw).metrics, now_ms)
+    return _parse(body, "metrics", MetricReport, lambda raw: _metrics.decode(raw).metrics, now_ms, limits)
 
 
-def parse_quality(body: bytes, now_ms: int) -> Batch[QualityEvaluation]:
+def parse_quality(body: bytes, now_ms: int, limits: LabelLimits) -> Batch[QualityEvaluation]:
     """The evaluations of `{"evaluations": [...]}`, as `parse_metrics` does."""
     return _parse(
-        body, "evaluations", QualityEvaluation, lambda raw: _evaluations.decode(raw).evaluations, now_ms
+        *(body, "evaluations", QualityEvaluation, lambda raw: _evaluations.decode(raw).evaluations),
+        *(now_ms, limits),
     )
 
 
 def _parse(
-    body: bytes, field: str, kind: type[Report], decode: Callable[[bytes], list[Report]], now_ms: int
+    body: bytes,
+    field: str,
+    kind: type[Report],
+    decode: Callable[[bytes], list[Report]],
+    now_ms: int,
+    limits: LabelLimits,
 ) -> Batch[Report]:
+    limits.turn_to(now_ms)
     try:
         items = decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _parse_each(_items(body, field), kind, now_ms)
+        return _sort_out((_convert(item, kind) for item in _items(body, field)), now_ms, limits)
     _require_size(len(items))
-    latest = now_ms + MAX_AHEAD_MS
-    if b"\\u0000" not in body and all(item.timestamp <= latest and item.service != GLOBAL for item in items):
+    latest, known = now_ms + MAX_AHEAD_MS, limits.known
+    if b"\\u0000" not in body and all(item.timestamp <= latest and item.labels in known for item in items):
         return Batch(items, [])
-    return _sort_out(((item, None) for item in items), now_ms)
-
-
-def _parse_each(items: list[Any], kind: type[Report], now_ms: int) -> Batch[Report]:
-    return _sort_out((_convert(item, kind) for item in items), now_ms)
+    return _sort_out(((item, None) for item in items), now_ms, limits)
 
 
 def _convert(item: Any, kind: type[Report]) -> tuple[Report | None, str | None]:
@@ -177,10 +199,13 @@ def _convert(item: Any, kind: type[Report]) -> tuple[Report | None, str | None]:
         return None, "the name of a field is not valid Unicode"
 
 
-def _sort_out(judged: Iterable[tuple[Report | None, str | None]], now_ms: int) -> Batch[Report]:
+def _sort_out(
+    judged: Iterable[tuple[Report | None, str | None]], now_ms: int, limits: LabelLimits
+) -> Batch[Report]:
     batch: Batch[Report] = Batch([], [])
     for index, (item, reason) in enumerate(judged):
-        reason = reason if item is None else _fault(item, now_ms)
+        if item is not None:
+            reason = _fault(item, now_ms) or limits.refusal(Labels(*item.labels))
         if item is None or reason is not None:
             batch.rejected.append(Rejection(index, reason or "not a report"))
         else:
@@ -192,6 +217,8 @@ def _fault(item: MetricReport | QualityEvaluation, now_ms: int) -> str | None:
     """What the types alone cannot say of an item."""
     if item.timestamp > now_ms + MAX_AHEAD_MS:
         return "timestamp: more than 5 minutes ahead"
+    if not _SERVICE.fullmatch(item.service):
+        return f"service: expected `str` matching regex {SERVICE_PATTERN!r}"
     if item.service == GLOBAL:
         return f"service: {GLOBAL!r} is reserved"
     tags = (("tags", text) for pair in (item.tags or {}).items() for text in pair)

@@ -1,25 +1,23 @@
-"""Baselines, computed from the reports by their arrival, as the gate reads them."""
+"""Baselines, computed from the rollups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import ARRAY, bindparam, select, text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.analytics import DAY_MS
 from domain.baseline import Baseline
 from domain.errors import InvalidRequest
 from domain.scope import GLOBAL
-from storage import analytics
+from domain.totals import Totals
+from storage import analytics, rollup_reader
 from storage.database import deadline
-from storage.metric_sql import OF_REQUESTS, OF_SCORES
+from storage.rollup_reader import Question, Span
 from storage.tables import Millis, Rollout, ScopeState, Service, db_clock
 
 MAX_SERVICES = 50
-
-_METRICS = (*OF_REQUESTS, *OF_SCORES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +30,25 @@ class _Stretch:
     until: int
     words: str
 
-    def baseline(self, metrics: dict[str, float], sample_size: int) -> Baseline:
-        span = f"the reports that arrived from {_clock(self.since)} to {_clock(self.until)} UTC"
+    @property
+    def question(self) -> Question:
+        return Question(
+            Span(self.since, self.until),
+            where="r.service = :service",
+            parameters={"service": self.service},
+            sketches=("latency",),
+        )
+
+    def baseline(self, totals: Totals) -> Baseline:
+        seconds = (self.until - self.since) / 1000
+        span = f"the reports from {_clock(self.since)} to {_clock(self.until)} UTC"
         return Baseline.model_validate(
             {
                 "name": f"{self.service}/{self.kind}",
                 "description": f"{self.words}: {span}.",
                 "createdAt": self.until,
-                "metrics": metrics,
-                "sampleSize": sample_size,
+                "metrics": totals.of_requests(seconds) | totals.of_scores(),
+                "sampleSize": totals.n,
             }
         )
 
@@ -54,7 +62,12 @@ async def compute(session: AsyncSession, services: Sequence[str] | None) -> list
     """
     names = await _names(session, services)
     async with deadline(session, analytics.QUERY_SECONDS):
-        return await _measure(session, await _stretches(session, names))
+        found = []
+        for stretch in await _stretches(session, names):
+            totals = await rollup_reader.total(session, stretch.question)
+            if totals.n:
+                found.append(stretch.baseline(totals))
+        return found
 
 
 async def _names(session: AsyncSession, services: Sequence[str] | None) -> list[str]:
@@ -71,7 +84,7 @@ async def _stretches(session: AsyncSession, names: Sequence[str]) -> list[_Stret
     now = (await session.execute(select(db_clock()))).scalar_one()
     changes = await _changes(session, names)
     found = []
-    for service, first in (await _first_arrivals(session, names)).items():
+    for service, first in (await _first_minutes(session, names)).items():
         initial = "As it was at first, as far as reports are kept"
         found.append(_Stretch(service, "initial", first, min(first + DAY_MS, now), initial))
         version, changed_at = changes.get(service, ("", first))
@@ -82,10 +95,14 @@ async def _stretches(session: AsyncSession, names: Sequence[str]) -> list[_Stret
     return found
 
 
-async def _first_arrivals(session: AsyncSession, names: Sequence[str]) -> dict[str, int]:
-    """When the first report of each service arrived that is still kept."""
+async def _first_minutes(session: AsyncSession, names: Sequence[str]) -> dict[str, int]:
+    """The minute of each service's first report that is still kept."""
     query = text("""
-        SELECT s.name, (SELECT min(m.received_at) FROM metrics m WHERE m.service = s.name) AS first
+        SELECT s.name, LEAST(
+            (SELECT min(bucket) FROM rollup_minutes WHERE service = s.name AND n > 0),
+            (SELECT date_bin('1 minute', min(ts), to_timestamp(0)) FROM metrics
+             WHERE service = s.name AND received_at >= (SELECT requests_until FROM rollup_progress))
+        ) AS first
         FROM unnest(CAST(:names AS text[])) AS s(name)
     """).columns(first=Millis)
     rows = await session.execute(query, {"names": list(names)})
@@ -114,46 +131,6 @@ async def _changes(session: AsyncSession, names: Sequence[str]) -> dict[str, tup
     inherited = served.get(GLOBAL)
     found = {name: served.get(name, inherited) for name in names}
     return {name: (change[0], change[1]) for name, change in found.items() if change and change[1]}
-
-
-async def _measure(session: AsyncSession, stretches: Sequence[_Stretch]) -> list[Baseline]:
-    statement = text(_MEASURE).bindparams(
-        bindparam("since", type_=ARRAY(Millis)), bindparam("until", type_=ARRAY(Millis))
-    )
-    parameters: dict[str, Any] = {
-        name: [getattr(stretch, name) for stretch in stretches] for name in ("since", "until")
-    }
-    parameters["services"] = [stretch.service for stretch in stretches]
-    baselines = []
-    for row in (await session.execute(statement, parameters)).mappings():
-        values = {name: row[name] for name in _METRICS if row[name] is not None}
-        baselines.append(stretches[row["number"] - 1].baseline(values, row["n"]))
-    return baselines
-
-
-def _values(metrics: dict[str, str]) -> str:
-    return ", ".join(f'({sql})::float8 AS "{name}"' for name, sql in metrics.items())
-
-
-# One stretch after the other, each with its own partitions: joined, all would be read at once.
-_MEASURE = f"""
-    SELECT w.number, requests.*, scores.*
-    FROM unnest(CAST(:services AS text[]), :since, :until)
-         WITH ORDINALITY AS w(service, since, until, number)
-    CROSS JOIN LATERAL (
-        SELECT count(*) AS n, {_values(OF_REQUESTS)}
-        FROM (
-            SELECT m.*, extract(epoch FROM w.until - w.since) AS seconds FROM metrics m
-            WHERE m.service = w.service AND m.received_at >= w.since AND m.received_at < w.until
-        ) m
-    ) requests
-    CROSS JOIN LATERAL (
-        SELECT {_values(OF_SCORES)} FROM quality q
-        WHERE q.service = w.service AND q.received_at >= w.since AND q.received_at < w.until
-    ) scores
-    WHERE requests.n > 0
-    ORDER BY w.number
-"""
 
 
 def _clock(at: int) -> str:

@@ -94,10 +94,12 @@ class Database:
         """The address as plain asyncpg and psql take it, password included."""
         return self.url.render_as_string(hide_password=False)
 
-    async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
-        """A connection outside the pools, for LISTEN."""
+    async def connect(self, *, name: str = "llm-optimizer") -> "asyncpg.Connection[asyncpg.Record]":
+        """A connection outside the pools, called so in `pg_stat_activity`."""
         with unreachable_as_database_error():
-            return await asyncpg.connect(self.dsn, timeout=CONNECT_SECONDS)
+            return await asyncpg.connect(
+                self.dsn, timeout=CONNECT_SECONDS, server_settings={"application_name": name}
+            )
 
     async def close(self) -> None:
         """Close every connection."""
@@ -117,8 +119,10 @@ async def deadline(session: AsyncSession, seconds: float) -> AsyncIterator[None]
     await session.execute(text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit})
     try:
         yield
-    except DBAPIError as error:
-        if error.orig is None or not isinstance(error.orig.__cause__, asyncpg.QueryCanceledError):
+    except (DBAPIError, asyncpg.QueryCanceledError) as error:
+        # While rows are fetched one after the other, the driver's own error comes through.
+        cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig is not None else error
+        if not isinstance(cause, asyncpg.QueryCanceledError):
             raise
         raise TimedOut(
             f"the query took longer than {seconds:g} s; ask for less time or less at once"
@@ -143,11 +147,19 @@ class unreachable_as_database_error:  # noqa: N801  used as a function, in `with
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         if error is not None and _is_unreachable(error):
-            raise DatabaseError("PostgreSQL cannot be reached", retry_after=1) from error
+            full = isinstance(_cause(error), asyncpg.DiskFullError)
+            why = "PostgreSQL has no space left" if full else "PostgreSQL cannot be reached"
+            raise DatabaseError(why, retry_after=1) from error
 
 
 def _is_unreachable(error: BaseException) -> bool:
-    if isinstance(error, DBAPIError):
-        refused = error.orig is not None and isinstance(error.orig.__cause__, _REFUSED)
-        return error.connection_invalidated or refused or isinstance(error, _UNREACHABLE)
-    return isinstance(error, (*_REFUSED, *_UNREACHABLE))
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, _UNREACHABLE) or isinstance(_cause(error), _REFUSED)
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """What the driver raised."""
+    if not isinstance(error, DBAPIError):
+        return error
+    return None if error.orig is None else error.orig.__cause__

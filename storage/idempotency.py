@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 KEPT_HOURS = 24
+# A principal's name that no caller can have.
+_WRITERS = "writer"
 _AGE = f"interval '{KEPT_HOURS} hours'"
 
 
@@ -126,6 +128,45 @@ async def claim_in_copy(connection: "Connection[Record]", claim: Claim, answer: 
     )
     if row is None:
         raise Conflict("the Idempotency-Key is in use by another request")
+    return _kept_answer(claim, row)
+
+
+async def known_answer(connection: "Connection[Record]", claim: Claim) -> Answer | None:
+    """The first answer to this very request, if one is kept by now.
+
+    Raises:
+        Conflict: the key was used for another request.
+    """
+    row = await connection.fetchrow(
+        "SELECT fingerprint, status, answer::text FROM idempotency_keys "
+        f"WHERE principal = $1 AND key = $2 AND created_at > now() - {_AGE}",
+        *(claim.principal, claim.key),
+    )
+    return None if row is None else _kept_answer(claim, row)
+
+
+async def first_write(connection: "Connection[Record]", writer: str, mark: str) -> bool:
+    """Whether no transaction of this writer that was marked so is committed; marks the present one.
+
+    Whoever does not know how a commit ended asks this on the next try. A commit that is still under way is
+    waited for. Each writer's last mark is kept, and no more.
+    """
+    return bool(
+        await connection.fetchval(
+            """
+            INSERT INTO idempotency_keys AS known (principal, key, fingerprint, status, answer)
+            VALUES ($1, $2, $3, 200, '{}')
+            ON CONFLICT (principal, key) DO UPDATE
+            SET fingerprint = excluded.fingerprint, created_at = now()
+            WHERE known.fingerprint <> excluded.fingerprint
+            RETURNING true
+            """,
+            *(_WRITERS, writer, mark),
+        )
+    )
+
+
+def _kept_answer(claim: Claim, row: "Record") -> Answer:
     _require_same(claim, row["fingerprint"])
     return Answer(row["status"], json.loads(row["answer"]))
 

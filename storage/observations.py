@@ -1,19 +1,22 @@
 """What the gate and the decision read of the reports."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.analytics import DAY_MS
 from domain.config import LLMConfig
+from domain.reports import MAX_AHEAD_MS
 from domain.scope import parse_scope
-from storage.tables import ScopeState
-
-LATEST = 20_000
-"""How many of a configuration's latest reports a decision rests on, at most."""
+from domain.totals import Amount, Totals
+from storage import rollup_reader
+from storage.rollup_reader import Question, Span
+from storage.rollup_sql import request_of_score
+from storage.tables import ScopeState, db_clock
 
 RATE_SECONDS = 30.0
 
@@ -30,15 +33,13 @@ class Arm:
 
 @dataclass(slots=True)
 class Samples:
-    """Values of some requests: latency (ms) and tokens of successes, cost (USD) where known, quality."""
+    """Values of some requests: latency (ms) of successes, cost (USD) where known, quality."""
 
     n: int = 0
     errors: int = 0
     latency_ms: list[float] = field(default_factory=list)
     cost_usd: list[float] = field(default_factory=list)
     quality: list[float] = field(default_factory=list)
-    tokens_input: list[int] = field(default_factory=list)
-    tokens_output: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,15 @@ class Coverage:
 
     @staticmethod
     def where(service: str = "m.service", endpoint: str = "m.endpoint") -> str:
-        """The condition on a report, given how its service and endpoint are called in the query."""
+        """The condition on a report, given how its service and endpoint are called in the query.
+
+        A score of no known endpoint counts for whichever is asked for.
+        """
         return f"""
             (CAST(:services AS text[]) IS NULL OR {service} = ANY(:services))
             AND {service} <> ALL(:excluded_services)
-            AND (CAST(:endpoint AS text) IS NULL OR {endpoint} = :endpoint)
-            AND {service} || ':' || {endpoint} <> ALL(:excluded_endpoints)
+            AND (CAST(:endpoint AS text) IS NULL OR COALESCE({endpoint}, :endpoint) = :endpoint)
+            AND {service} || ':' || COALESCE({endpoint}, '') <> ALL(:excluded_endpoints)
         """
 
     @property
@@ -101,18 +105,6 @@ _ARM = """
     END
 """
 
-# `service || ''` keeps the planner, which knows nothing of a new day's partition, from searching all of a
-# service's reports for each score: by the request's id it finds one row.
-REQUEST_OF_SCORE = """
-    LEFT JOIN LATERAL (
-        SELECT r.config_version, r.provider, r.model, r.endpoint, r.tags FROM metrics r
-        WHERE r.request_id = q.request_id AND r.service || '' = q.service
-          AND r.received_at > q.received_at - interval '1 day'
-          AND r.received_at < q.received_at + interval '1 day'
-        LIMIT 1
-    ) m ON q.request_id IS NOT NULL
-"""
-
 
 async def arms(
     session: AsyncSession, covered: Coverage, control: Arm, canary: Arm, *, since: int, until: int
@@ -131,6 +123,7 @@ async def arms(
         "canary_model": canary.config.model,
         "told_apart": control.config.model_key != canary.config.model_key,
         "since": _time(since),
+        "requests_since": _time(since - DAY_MS),
         "until": _time(until),
     }
     found: dict[str, tuple[Samples, Samples]] = {}
@@ -154,10 +147,10 @@ async def arms(
                array_agg(scored.overall_score) AS quality
         FROM (
             SELECT q.service, q.overall_score, m.provider, m.model, m.endpoint, {version}
-            FROM quality q {REQUEST_OF_SCORE}
+            FROM quality q {request_of_score(":requests_since")}
             WHERE q.received_at >= :since AND q.received_at < :until
         ) scored
-        WHERE {covered.where("scored.service", "COALESCE(scored.endpoint, :endpoint, '')")}
+        WHERE {covered.where("scored.service", "scored.endpoint")}
         GROUP BY 1, 2
     """)
     for row in await session.execute(scores, parameters):
@@ -185,78 +178,44 @@ async def request_rate(session: AsyncSession, scope: str, *, step_seconds: float
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Reports of a service that share version, provider and model; `version` None where they name none."""
+    """What a service reported of a version, provider and model; `version` None where none was named."""
 
     version: str | None
     provider: str
     model: str
-    n: int
-    last_at: int
-    samples: Samples
+    totals: Totals
 
 
-async def history(session: AsyncSession, service: str, *, since: int, limit: int = LATEST) -> list[Group]:
-    """What a service reported since a time (ms), by version and model: the latest `limit` of each."""
-    covered = await coverage(session, service)
-    parameters = covered.parameters | {"since": _time(since)}
-    groups = text(f"""
-        SELECT m.config_version AS version, m.provider, m.model, count(*) AS n,
-               max(m.received_at) AS last_at
-        FROM metrics m
-        WHERE m.received_at >= :since AND {covered.where()}
-        GROUP BY 1, 2, 3 ORDER BY 5 DESC
-    """)
-    found = (await session.execute(groups, parameters)).all()
-    return [await _group(session, covered, row, parameters | {"limit": limit}) for row in found]
-
-
-async def _group(
-    session: AsyncSession, covered: Coverage, row: Row[Any], parameters: dict[str, Any]
-) -> Group:
-    parameters |= {"version": row.version, "provider": row.provider, "model": row.model}
-    of_group = """
-        m.config_version IS NOT DISTINCT FROM CAST(:version AS text)
-        AND m.provider = :provider AND m.model = :model
-    """
-    requests = text(f"""
-        SELECT count(*) AS n, count(*) FILTER (WHERE {FAILED}) AS errors,
-               array_agg(m.latency_ms) FILTER (WHERE NOT {FAILED}) AS latency_ms,
-               array_agg(m.cost_usd) FILTER (WHERE m.cost_usd IS NOT NULL) AS cost_usd,
-               array_agg(m.tokens_input) FILTER (WHERE NOT {FAILED}) AS tokens_input,
-               array_agg(m.tokens_output) FILTER (WHERE NOT {FAILED}) AS tokens_output
-        FROM (
-            SELECT m.* FROM metrics m
-            WHERE m.received_at >= :since AND {covered.where()} AND {of_group}
-            ORDER BY m.received_at DESC LIMIT :limit
-        ) m
-    """)
-    got = (await session.execute(requests, parameters)).one()
-    scores = text(f"""
-        SELECT array_agg(scored.overall_score) AS quality FROM (
-            SELECT q.overall_score FROM quality q {REQUEST_OF_SCORE}
-            WHERE q.service = ANY(:services) AND q.received_at >= :since
-              AND COALESCE(q.config_version, m.config_version) IS NOT DISTINCT FROM CAST(:version AS text)
-              AND (CAST(:version AS text) IS NOT NULL OR m.provider = :provider AND m.model = :model)
-            ORDER BY q.received_at DESC LIMIT :limit
-        ) scored
-    """)
-    quality = (await session.execute(scores, parameters)).scalar_one()
-    return Group(
-        version=row.version,
-        provider=row.provider,
-        model=row.model,
-        n=row.n,
-        last_at=round(row.last_at.timestamp() * 1000),
-        samples=Samples(
-            n=got.n,
-            errors=got.errors,
-            latency_ms=got.latency_ms or [],
-            cost_usd=got.cost_usd or [],
-            quality=quality or [],
-            tokens_input=got.tokens_input or [],
-            tokens_output=got.tokens_output or [],
-        ),
+async def history(session: AsyncSession, service: str, *, since: int, until: int) -> list[Group]:
+    """What a service reported of each version and model in [since, until) (ms), the latest first."""
+    question = Question(
+        Span(since, until),
+        by=("config_version", "provider", "model"),
+        where=(covered := await coverage(session, service)).where("r.service", "r.endpoint"),
+        parameters=covered.parameters,
+        sketches=("latency", "tokens_output"),
     )
+    cells = {cell.group: cell.totals async for cell in rollup_reader.read(session, question)}
+    scores = _scores_by_version(cells)
+    groups = [
+        Group(version, provider or "", model or "", replace(totals, **scores.get(version, {})))
+        for (version, provider, model), totals in cells.items()
+        if totals.n
+    ]
+    return sorted(groups, key=lambda group: group.totals.last_at or 0, reverse=True)
+
+
+def _scores_by_version(cells: Mapping[tuple[str | None, ...], Totals]) -> dict[str | None, dict[str, Any]]:
+    """The scores of each named version, whichever model their requests had, or without any request."""
+    found: dict[str | None, dict[str, Any]] = {}
+    for (version, *_), totals in cells.items():
+        if version is not None:
+            before = found.get(version, {"quality": Amount(), "extremes": 0})
+            found[version] = {
+                "quality": before["quality"] + totals.quality,
+                "extremes": before["extremes"] + totals.extremes,
+            }
+    return found
 
 
 async def traffic(
@@ -264,14 +223,17 @@ async def traffic(
 ) -> list[tuple[int, int, float | None]]:
     """For each window up to now: its length (ms), the requests in it, and what they cost (USD), if known."""
     covered = await coverage(session, service)
-    query = text(f"""
-        SELECT count(*) AS n, sum(m.cost_usd) AS cost FROM metrics m
-        WHERE m.received_at >= clock_timestamp() - make_interval(secs => :window) AND {covered.where()}
-    """)
+    now = (await session.execute(select(db_clock()))).scalar_one()
     found = []
     for window in windows_ms:
-        row = (await session.execute(query, covered.parameters | {"window": window / 1000})).one()
-        found.append((window, row.n, row.cost))
+        question = Question(
+            Span(now - window, now + MAX_AHEAD_MS),
+            where=covered.where("r.service", "r.endpoint"),
+            parameters=covered.parameters,
+            amounts=("cost",),
+        )
+        totals = await rollup_reader.total(session, question)
+        found.append((window, totals.n, totals.cost.total if totals.cost.n else None))
     return found
 
 

@@ -1,10 +1,11 @@
-"""Day partitions of `metrics` and `quality`, by arrival in UTC."""
+"""Day partitions of reports and of their minutes, by arrival in UTC."""
 
+from collections.abc import Iterable
 from datetime import date, timedelta
 
 import asyncpg
 
-TABLES = ("metrics", "quality")
+TABLES = ("metrics", "quality", "rollup_minutes")
 DAYS_AHEAD = 3
 _LOCK = 0x706172746974696F
 
@@ -12,22 +13,31 @@ _LOCK = 0x706172746974696F
 async def ensure_partitions(
     connection: "asyncpg.Connection[asyncpg.Record]", days_ahead: int = DAYS_AHEAD
 ) -> date:
-    """Make what is missing from today (by the database's clock) on; gives the first day without one.
-
-    A new partition is made beside its parent and attached, which stops neither readers nor writers.
-    """
+    """Make what is missing from today (by the database's clock) on; gives the first day without one."""
     today: date = await connection.fetchval("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date")
     days = [today + timedelta(days=ahead) for ahead in range(days_ahead + 1)]
-    wanted = [(table, day) for table in TABLES for day in days]
+    await _ensure(connection, [(table, day) for table in TABLES for day in days])
+    return days[-1] + timedelta(days=1)
+
+
+async def ensure_day(connection: "asyncpg.Connection[asyncpg.Record]", table: str, day: date) -> None:
+    """Make a table's partition of a day, if it is missing."""
+    await _ensure(connection, [(table, day)])
+
+
+async def _ensure(
+    connection: "asyncpg.Connection[asyncpg.Record]", wanted: Iterable[tuple[str, date]]
+) -> None:
+    """A new partition is made beside its parent and attached, which stops neither readers nor writers."""
     known = await _partitions(connection)
-    if not {_name(*partition) for partition in wanted} <= known:
+    missing = [partition for partition in wanted if _name(*partition) not in known]
+    if missing:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
             known = await _partitions(connection)
-            for table, day in wanted:
+            for table, day in missing:
                 if _name(table, day) not in known:
                     await _attach(connection, table, day)
-    return days[-1] + timedelta(days=1)
 
 
 async def drop_partitions(connection: "asyncpg.Connection[asyncpg.Record]", before: date) -> list[str]:
@@ -48,10 +58,20 @@ async def drop_partitions(connection: "asyncpg.Connection[asyncpg.Record]", befo
     return dropped
 
 
+async def partition_days(connection: "asyncpg.Connection[asyncpg.Record]", table: str) -> list[date]:
+    """The days of which a table has a partition, the oldest first."""
+    return sorted(
+        date.fromisoformat(name.removeprefix(f"{table}_"))
+        for name in await _partitions(connection)
+        if name.startswith(f"{table}_")
+    )
+
+
 async def _partitions(connection: "asyncpg.Connection[asyncpg.Record]") -> set[str]:
     rows = await connection.fetch(
         "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid "
-        "WHERE inhparent IN ('metrics'::regclass, 'quality'::regclass)"
+        "WHERE inhparent = ANY($1::text[]::regclass[])",
+        TABLES,
     )
     return {row["relname"] for row in rows}
 

@@ -1,5 +1,6 @@
 """Rows of `metrics` and `quality`, written by COPY."""
 
+import struct
 from collections.abc import Callable, Iterable
 from datetime import date
 from typing import Any
@@ -49,15 +50,20 @@ QUALITY_COLUMNS = (
 COLUMNS = {"metrics": METRIC_COLUMNS, "quality": QUALITY_COLUMNS}
 
 _POSTGRES_EPOCH = date(2000, 1, 1)
-_POSTGRES_EPOCH_MS = 946_684_800_000
+_POSTGRES_EPOCH_US = 946_684_800_000_000
 DAY_US = 86_400_000_000
+INTAKE = "llm-optimizer intake"
+"""How connections that write reports are called in `pg_stat_activity`."""
+# Per value and row, so that it should be no function of Python's.
+_INT64 = struct.Struct("!q")
+_encode = msgspec.json.Encoder().encode
 
 
 def metric_rows(reports: Iterable[MetricReport], override: PriceOverride) -> list[Row]:
     """Rows without their arrival. A call without a cost is priced; where no price is known it has none."""
     return [
         (
-            _micros(report.timestamp),
+            report.timestamp * 1000 - _POSTGRES_EPOCH_US,
             report.service,
             report.endpoint,
             report.provider,
@@ -72,7 +78,7 @@ def metric_rows(reports: Iterable[MetricReport], override: PriceOverride) -> lis
             report.status_code,
             report.error_type,
             report.retry_count,
-            _json(report.tags),
+            _encode(report.tags).decode() if report.tags else None,
         )
         for report in reports
     ]
@@ -82,10 +88,10 @@ def quality_rows(evaluations: Iterable[QualityEvaluation]) -> list[Row]:
     """Rows without their arrival."""
     return [
         (
-            _micros(evaluation.timestamp),
+            evaluation.timestamp * 1000 - _POSTGRES_EPOCH_US,
             evaluation.service,
             evaluation.request_id,
-            evaluation.config_version or (evaluation.tags or {}).get("configVersion") or None,
+            evaluation.version,
             evaluation.overall_score,
             _json(evaluation.dimension_scores),
             evaluation.evaluation_method,
@@ -101,14 +107,14 @@ async def connect_for_copy(database: Database) -> "asyncpg.Connection[asyncpg.Re
     Raises:
         DatabaseError: PostgreSQL is out of reach.
     """
-    connection = await database.connect()
+    connection = await database.connect(name=INTAKE)
     with unreachable_as_database_error():
         await connection.set_type_codec(
             "timestamptz",
             schema="pg_catalog",
-            encoder=lambda micros: (micros,),
-            decoder=lambda fields: fields[0],
-            format="tuple",
+            encoder=_INT64.pack,
+            decoder=lambda encoded: _INT64.unpack(encoded)[0],
+            format="binary",
         )
     return connection
 
@@ -117,14 +123,18 @@ async def copy_rows(
     connection: "asyncpg.Connection[asyncpg.Record]", table: str, rows: Iterable[Row], received_at: int
 ) -> None:
     """Append rows that arrive now, in the caller's transaction."""
-    await connection.copy_records_to_table(
-        table, records=((received_at, *row) for row in rows), columns=COLUMNS[table]
-    )
+    arriving = map((received_at,).__add__, rows)
+    await connection.copy_records_to_table(table, records=arriving, columns=COLUMNS[table])
 
 
 async def clock(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
-    """The database's present time as `copy_rows` takes it."""
-    now: int = await connection.fetchval("SELECT clock_timestamp()")
+    """The database's present time as `copy_rows` takes it, but never before what is rolled up already.
+
+    So no report is passed over after the clock was set back.
+    """
+    now: int = await connection.fetchval(
+        "SELECT GREATEST(clock_timestamp(), requests_until, scores_until) FROM rollup_progress"
+    )
     return now
 
 
@@ -133,12 +143,8 @@ def start_of(day: date) -> int:
     return (day - _POSTGRES_EPOCH).days * DAY_US
 
 
-def _micros(millis: int) -> int:
-    return (millis - _POSTGRES_EPOCH_MS) * 1000
-
-
 def _json(value: dict[str, Any] | None) -> str | None:
-    return msgspec.json.encode(value).decode() if value else None
+    return _encode(value).decode() if value else None
 
 
 def _cost(report: MetricReport, override: PriceOverride) -> float | None:

@@ -73,6 +73,15 @@ async def longest_retention(session: AsyncSession) -> int:
     return max(default, (await session.execute(select(func.max(days)))).scalar_one() or 0)
 
 
+async def shorter_retentions(session: AsyncSession) -> dict[str, int]:
+    """For how many days reports are kept of the services that want it for less than the longest."""
+    longest = await longest_retention(session)
+    default: int = ServicePolicy.model_fields["retention_days"].default
+    days = func.coalesce(Service.policy["retentionDays"].as_integer(), default)
+    rows = await session.execute(select(Service.name, days.label("days")).where(days < longest))
+    return {row.name: row.days for row in rows}
+
+
 async def inheriting(session: AsyncSession) -> list[Service]:
     """The services without a configuration of their own, which serve the global one."""
     owned = select(ScopeState.scope).where(ScopeState.active_version.is_not(None))

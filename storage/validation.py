@@ -6,11 +6,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.config import LLMConfig
 from domain.decision.constraints import ValidationContext, validate_config
+from domain.decision.estimates import token_use
 from domain.decision.history import TokenUse
 from domain.decision.problem import Traffic
-from domain.decision.samples import observation_from_samples
 from domain.plan import Prediction, ValidationResult, Violation
 from domain.policy import STEP_SECONDS, Constraint, ServicePolicy
+from domain.reports import MAX_AHEAD_MS
 from domain.scope import Scope
 from storage import configs, observations, rollouts, services
 
@@ -87,22 +88,11 @@ async def _tokens(
     costly = any((constraint.metric or "").startswith(("cost", "tokens")) for constraint in constraints)
     if scope.service is None or active is None or not costly:
         return None
-    groups = await observations.history(session, scope.service, since=await rollouts.clock(session) - DAY_MS)
+    now = await rollouts.clock(session)
+    groups = await observations.history(session, scope.service, since=now - DAY_MS, until=now + MAX_AHEAD_MS)
     present = (active.config.provider, active.config.model)
-    ours = [group for group in groups if (group.provider, group.model) == present]
-    if not ours:
-        return None
-    samples = max(ours, key=lambda group: group.n).samples
-    return observation_from_samples(
-        active.config,
-        n=samples.n,
-        errors=samples.errors,
-        latency_ms=(),
-        cost_usd=(),
-        quality=(),
-        tokens_input=samples.tokens_input,
-        tokens_output=samples.tokens_output,
-    ).tokens
+    ours = [group.totals for group in groups if (group.provider, group.model) == present]
+    return token_use(max(ours, key=lambda totals: totals.n)) if ours else None
 
 
 def _merged(results: Sequence[tuple[str | None, ValidationResult]]) -> ValidationResult:

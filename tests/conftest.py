@@ -16,7 +16,8 @@ from storage.migrations import upgrade
 
 TABLES = (
     "rollouts, rollout_steps, rollout_checks, optimized_services, optimizations, scopes, config_versions, "
-    "services, api_keys, events, idempotency_keys, metrics, quality, webhooks, webhook_deliveries, audit_log"
+    "services, api_keys, events, idempotency_keys, metrics, quality, webhooks, webhook_deliveries, "
+    "audit_log, rollup_minutes, rollup_hours, rollup_days"
 )
 
 
@@ -44,6 +45,10 @@ async def database(stack: EmbeddedStack) -> AsyncIterator[Database]:
         "UPDATE control SET state = 'running', epoch = 0, revision = 0, reason = NULL, changed_by = NULL"
     )
     await connection.execute("UPDATE event_log SET position = 0")
+    await connection.execute(
+        "UPDATE rollup_progress SET requests_until = '-infinity', scores_until = '-infinity', "
+        "hours_until = '-infinity', days_until = '-infinity'"
+    )
     await connection.close()
     opened = Database(stack.database_url)
     yield opened

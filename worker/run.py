@@ -25,7 +25,7 @@ from storage import fanout, publisher
 from storage.changefeed import ChangeFeed
 from storage.database import Database
 from storage.fanout import FanOut
-from worker import deliveries, dispatcher, visibility
+from worker import deliveries, dispatcher, rollups, visibility
 from worker.interceptors import HouseRules
 from worker.schedules import Schedules, ensure_housekeeping
 from workflows import ids
@@ -100,6 +100,7 @@ async def _housekeeping(database: Database, client: Client, redis_url: str | Non
             asyncio.create_task(dispatcher.run(database, client, work)),
             asyncio.create_task(_keep_schedules(database, client, policies)),
             asyncio.create_task(deliveries.run(database, client, sending)),
+            asyncio.create_task(rollups.run(database)),
         ]
         try:
             yield

@@ -1,8 +1,9 @@
 """`/analytics`: what was recorded, what was decided, and what to compare with."""
 
+import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from api.analytics.queries import MetricsParametersDep, Services, service_names
 from api.auth import Reader
@@ -29,19 +30,20 @@ class HistoryResponse(Message):
     events: list[OptimizationEvent]
 
 
-@router.get("/metrics", response_model_exclude_none=True)
-async def get_metrics(server: ServerDep, _: Reader, parameters: MetricsParametersDep) -> MetricsQueryResponse:
+@router.get("/metrics", response_model=MetricsQueryResponse)
+async def get_metrics(server: ServerDep, _: Reader, parameters: MetricsParametersDep) -> Response:
     """Metrics of the calls whose timestamps lie in [start, end), over time and by group.
 
     `latency.*` and `tokens.*` are those of successes, `tokens.*` the mean of a call; calls of unknown cost
     count for neither `cost.avg` nor `cost.total`; `requests.rate` is per second. A score of quality counts
-    at its own time, with the labels of its request.
+    at its own time, with the labels of its request. Percentiles are within 1 %, all else is exact. The same
+    question asked again within two seconds may get the same answer.
     """
     return await _answer(server, parameters.query())
 
 
-@router.post("/metrics", response_model_exclude_none=True)
-async def query_metrics(server: ServerDep, _: Reader, body: MetricsQuery) -> MetricsQueryResponse:
+@router.post("/metrics", response_model=MetricsQueryResponse)
+async def query_metrics(server: ServerDep, _: Reader, body: MetricsQuery) -> Response:
     """The same as the GET, asked for by a body."""
     return await _answer(server, body)
 
@@ -81,7 +83,13 @@ async def get_baselines(server: ServerDep, _: Reader, services: Services = None)
         return BaselineResponse(baselines=await baselines.compute(session, service_names(services)))
 
 
-async def _answer(server: Server, query: MetricsQuery) -> MetricsQueryResponse:
-    async with server.database.transaction() as session:
-        readings = await analytics.read(session, query)
-    return series.answer(query, readings)
+async def _answer(server: Server, query: MetricsQuery) -> Response:
+    question = query.model_dump_json().encode()
+    answer = await server.answers.get(question)
+    if answer is None:
+        async with server.database.transaction() as session:
+            readings = await analytics.read(session, query)
+        found = await asyncio.to_thread(series.answer, query, readings)
+        answer = found.model_dump_json(by_alias=True, exclude_none=True).encode()
+        await server.answers.put(question, answer)
+    return Response(answer, media_type="application/json")

@@ -1,22 +1,29 @@
 """`/metrics` and `/quality`: batches, accepted in part."""
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from api.body import StrictRoute, require_json_type
 from api.commands import IngestCommand
 from api.idempotency import json_answer
+from api.reports.taking import take_metrics, take_quality
 from api.server import ServerDep
 from domain.base import Message
-from domain.reports import Batch, MetricReport, QualityEvaluation, parse_metrics, parse_quality
-from storage.idempotency import Answer
+from domain.reports import MetricReport, QualityEvaluation
+from storage.intake import EARLY_CAPACITY, Ack
 
 router = APIRouter(tags=["reports"], route_class=StrictRoute)
 
-Report = TypeVar("Report", MetricReport, QualityEvaluation)
+AckQuery = Annotated[
+    Ack,
+    Query(
+        description="When to answer. `commit`: once what is accepted is committed. `buffer`: once it is in "
+        f"the server's memory, of which its death may lose the latest {EARLY_CAPACITY:,} items."
+    ),
+]
 
 
 class RejectedItem(Message):
@@ -27,11 +34,15 @@ class RejectedItem(Message):
 
 
 class BatchResponse(Message):
-    """How many items were kept and how many were not; each of the latter by name."""
+    """How many items were kept and how many were not; each of the latter by name.
+
+    `ack` is there where the answer came before the commit.
+    """
 
     accepted: int
     rejected: int
     errors: list[RejectedItem] | None = None
+    ack: Literal["buffer"] | None = None
 
 
 def _body(field: str, item: type[msgspec.Struct]) -> dict[str, Any]:
@@ -50,11 +61,12 @@ def _body(field: str, item: type[msgspec.Struct]) -> dict[str, Any]:
     response_model=BatchResponse,
     openapi_extra=_body("metrics", MetricReport),
 )
-async def report_metrics(request: Request, server: ServerDep, command: IngestCommand) -> JSONResponse:
-    """Report calls. What is accepted is committed before this answers."""
+async def report_metrics(
+    request: Request, server: ServerDep, command: IngestCommand, ack: AckQuery = "commit"
+) -> JSONResponse:
+    """Report calls. What is accepted is committed before this answers, unless `ack` says otherwise."""
     require_json_type(request)
-    batch = parse_metrics(await request.body(), server.snapshot.now_ms())
-    return json_answer(await server.intake.metrics(batch.accepted, _answer(batch), command.claim))
+    return json_answer(await take_metrics(server, await request.body(), command.claim, ack))
 
 
 @router.post(
@@ -62,15 +74,9 @@ async def report_metrics(request: Request, server: ServerDep, command: IngestCom
     response_model=BatchResponse,
     openapi_extra=_body("evaluations", QualityEvaluation),
 )
-async def report_quality(request: Request, server: ServerDep, command: IngestCommand) -> JSONResponse:
+async def report_quality(
+    request: Request, server: ServerDep, command: IngestCommand, ack: AckQuery = "commit"
+) -> JSONResponse:
     """Report how good answers were."""
     require_json_type(request)
-    batch = parse_quality(await request.body(), server.snapshot.now_ms())
-    return json_answer(await server.intake.quality(batch.accepted, _answer(batch), command.claim))
-
-
-def _answer(batch: Batch[Report]) -> Answer:
-    body: dict[str, Any] = {"accepted": len(batch.accepted), "rejected": len(batch.rejected)}
-    if batch.rejected:
-        body["errors"] = [{"index": bad.index, "reason": bad.reason} for bad in batch.rejected]
-    return Answer(200, body)
+    return json_answer(await take_quality(server, await request.body(), command.claim, ack))

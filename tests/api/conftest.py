@@ -49,6 +49,8 @@ def served(stack: EmbeddedStack, database: Database, temporal: Client) -> Served
             "redis_url": stack.redis_url,
             "step_seconds": 3.0,
             "rate_limits": UNLIMITED,
+            # Tests ask at once for what they have just reported.
+            "answer_seconds": 0.0,
         }
         options = usual | options
         connect_temporal = options.pop("connect_temporal", connect)

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bench import hello, load
+from bench import hello, read_load
 from bench.config_reads import run
-from bench.load import Order
+from bench.read_load import Order
 from bench.replicas import listening
 
 READS = {
@@ -20,8 +20,8 @@ READS = {
 
 async def test_every_read_is_answered_and_compared() -> None:
     found = await run(rounds=1, seconds=0.1, connections=4)
-    assert set(found) == {"hello", "reads", "rolloutCosts", "twoProcesses"}
-    assert set(found["reads"]) == READS
+    assert set(found) == {"hello", "reads", "rolloutCosts", "twoProcesses", "gates"}
+    assert set(found["reads"]) == {gate.name for gate in found["gates"]} == READS
     for name, figures in found["reads"].items():
         assert figures["status"] == (304 if name.endswith("Unchanged") else 200)
         assert figures["perSecond"] > 0
@@ -33,7 +33,7 @@ async def test_every_read_is_answered_and_compared() -> None:
 @pytest.mark.parametrize(("status", "body"), [(200, "pong"), (200, "Hello"), (404, hello.BODY.decode())])
 async def test_an_answer_that_is_not_expected_is_told(status: int, body: str) -> None:
     async with listening("-m", "bench.hello") as process:
-        found = await load.run(
+        found = await read_load.run(
             Order(
                 host="127.0.0.1",
                 port=urlsplit(process.address).port or 0,

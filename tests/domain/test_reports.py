@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import InvalidRequest
+from domain.label_limits import LabelLimits
 from domain.reports import (
     EARLIEST_MS,
     MAX_AHEAD_MS,
@@ -80,7 +81,7 @@ def batch(field: str, *items: Any) -> bytes:
 
 @pytest.mark.parametrize(("field", "value"), BAD_METRICS)
 def test_a_bad_field_of_a_metric_is_named_and_the_others_are_kept(field: str, value: Any) -> None:
-    parsed = parse_metrics(batch("metrics", METRIC, METRIC | {field: value}, METRIC), NOW)
+    parsed = parse_metrics(batch("metrics", METRIC, METRIC | {field: value}, METRIC), NOW, LabelLimits())
     assert [rejection.index for rejection in parsed.rejected] == [1]
     assert parsed.rejected[0].reason.startswith(field)
     assert len(parsed.accepted) == 2
@@ -88,7 +89,7 @@ def test_a_bad_field_of_a_metric_is_named_and_the_others_are_kept(field: str, va
 
 @pytest.mark.parametrize(("field", "value"), BAD_EVALUATIONS)
 def test_a_bad_field_of_an_evaluation_is_named_and_the_others_are_kept(field: str, value: Any) -> None:
-    parsed = parse_quality(batch("evaluations", EVALUATION | {field: value}, EVALUATION), NOW)
+    parsed = parse_quality(batch("evaluations", EVALUATION | {field: value}, EVALUATION), NOW, LabelLimits())
     assert [rejection.index for rejection in parsed.rejected] == [0]
     assert parsed.rejected[0].reason.startswith(field)
     assert len(parsed.accepted) == 1
@@ -97,13 +98,13 @@ def test_a_bad_field_of_an_evaluation_is_named_and_the_others_are_kept(field: st
 @pytest.mark.parametrize("field", REQUIRED)
 def test_a_missing_field_is_named(field: str) -> None:
     item = {name: value for name, value in METRIC.items() if name != field}
-    parsed = parse_metrics(batch("metrics", item), NOW)
+    parsed = parse_metrics(batch("metrics", item), NOW, LabelLimits())
     assert parsed.rejected == [Rejection(0, f"object missing required field `{field}`")]
 
 
 @pytest.mark.parametrize("name", ["latency_ms", "cost", "x\0", "\ud800"])
 def test_an_unknown_field_is_refused(name: str) -> None:
-    parsed = parse_metrics(batch("metrics", METRIC | {name: 1}), NOW)
+    parsed = parse_metrics(batch("metrics", METRIC | {name: 1}), NOW, LabelLimits())
     assert re.search("unknown field|name of a field", parsed.rejected[0].reason)
     assert storable(parsed.rejected[0].reason)
 
@@ -121,14 +122,14 @@ def test_an_unknown_field_is_refused(name: str) -> None:
     ],
 )
 def test_what_is_allowed_is_accepted(change: dict[str, Any]) -> None:
-    parsed = parse_metrics(batch("metrics", METRIC | change), NOW)
+    parsed = parse_metrics(batch("metrics", METRIC | change), NOW, LabelLimits())
     assert parsed.rejected == []
     assert parsed.accepted[0].timestamp == (METRIC | change)["timestamp"]
 
 
 def test_version_and_request_are_read_from_the_tags() -> None:
     tags = {"configVersion": "chat-service@3", "requestId": "req-1"}
-    report = parse_metrics(batch("metrics", METRIC | {"tags": tags}, METRIC), NOW).accepted
+    report = parse_metrics(batch("metrics", METRIC | {"tags": tags}, METRIC), NOW, LabelLimits()).accepted
     assert (report[0].config_version, report[0].request_id) == ("chat-service@3", "req-1")
     assert (report[1].config_version, report[1].request_id) == (None, None)
 
@@ -151,19 +152,21 @@ def test_version_and_request_are_read_from_the_tags() -> None:
 )
 def test_what_is_no_batch_at_all_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        parse_metrics(body, NOW)
+        parse_metrics(body, NOW, LabelLimits())
 
 
 def test_an_empty_batch_is_a_batch() -> None:
-    assert parse_metrics(b'{"metrics": []}', NOW).accepted == []
+    assert parse_metrics(b'{"metrics": []}', NOW, LabelLimits()).accepted == []
 
 
 def test_the_number_of_items_is_bounded() -> None:
     with pytest.raises(BatchTooLarge, match=r"at most 10,000 items, not 100,000"):
-        parse_metrics(batch("metrics", *[1] * 100_000), NOW)
-    assert len(parse_metrics(batch("metrics", *[METRIC] * MAX_ITEMS), NOW).accepted) == MAX_ITEMS
+        parse_metrics(batch("metrics", *[1] * 100_000), NOW, LabelLimits())
+    assert (
+        len(parse_metrics(batch("metrics", *[METRIC] * MAX_ITEMS), NOW, LabelLimits()).accepted) == MAX_ITEMS
+    )
     with pytest.raises(BatchTooLarge):
-        parse_metrics(batch("metrics", *[METRIC] * (MAX_ITEMS + 1)), NOW)
+        parse_metrics(batch("metrics", *[METRIC] * (MAX_ITEMS + 1)), NOW, LabelLimits())
 
 
 JSON = st.recursive(
@@ -176,7 +179,7 @@ JSON = st.recursive(
 @given(st.lists(st.sampled_from([*METRIC, "tags", "errorType", "other"]), min_size=1, max_size=3), JSON)
 def test_any_value_at_any_place_spares_the_other_items(fields: list[str], value: Any) -> None:
     odd = METRIC | dict.fromkeys(fields, value)
-    parsed = parse_metrics(batch("metrics", METRIC, odd, METRIC, value), NOW)
+    parsed = parse_metrics(batch("metrics", METRIC, odd, METRIC, value), NOW, LabelLimits())
     assert len(parsed.accepted) + len(parsed.rejected) == 4
     assert {rejection.index for rejection in parsed.rejected} <= {1, 3}
     assert 3 in {rejection.index for rejection in parsed.rejected}

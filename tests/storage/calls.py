@@ -7,6 +7,7 @@ from domain.analytics import MINUTE_MS
 from domain.reports import MetricReport, QualityEvaluation
 from storage import samples
 from storage.database import Database
+from storage.rollups import Roller
 
 START = 1_760_000_000_000 // MINUTE_MS * MINUTE_MS
 """A minute of the clock, in the past."""
@@ -43,5 +44,14 @@ async def store(
         rows = samples.metric_rows(calls, lambda *_: None)
         await samples.copy_rows(connection, "metrics", rows, arrived)
         await samples.copy_rows(connection, "quality", samples.quality_rows(scores), arrived)
+    finally:
+        await connection.close()
+
+
+async def roll_up(database: Database) -> int:
+    """Roll up what has arrived, as the worker does; gives how many reports."""
+    connection = await database.connect()
+    try:
+        return await Roller(connection).run()
     finally:
         await connection.close()

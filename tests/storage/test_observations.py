@@ -3,7 +3,8 @@
 import pytest
 import pytest_asyncio
 
-from storage import observations
+from domain.analytics import DAY_MS
+from storage import observations, rollouts, rollup_sql
 from storage.database import Database
 from storage.observations import Group
 from tests.activities.reports import prepare, requests, score
@@ -17,9 +18,10 @@ async def partitions(database: Database) -> None:
     await prepare(database)
 
 
-async def history(database: Database, **given: int) -> dict[tuple[str | None, str], Group]:
+async def history(database: Database) -> dict[tuple[str | None, str], Group]:
     async with database.transaction() as session:
-        groups = await observations.history(session, "chat", since=1_600_000_000_000, **given)
+        now = await rollouts.clock(session)
+        groups = await observations.history(session, "chat", since=now - DAY_MS, until=now + DAY_MS)
     found = {(group.version, group.model): group for group in groups}
     assert len(found) == len(groups)
     return found
@@ -32,16 +34,16 @@ async def test_history_is_by_version_and_model(database: Database) -> None:
     await requests(database, 6, version="chat@1", of=NEW)
     await requests(database, 7, version="chat@1", service="search")
     found = await history(database)
-    assert {key: group.n for key, group in found.items()} == {
+    assert {key: group.totals.n for key, group in found.items()} == {
         ("chat@1", "gpt-4o"): 3,
         ("chat@2", "gpt-4o-mini"): 4,
         (None, "gpt-4o-mini"): 5,
         ("chat@1", "gpt-4o-mini"): 6,
     }
-    first = found["chat@1", "gpt-4o"].samples
-    assert (first.n, first.errors, first.latency_ms) == (3, 1, [100.0, 100.0])
-    assert (len(first.cost_usd), first.tokens_output) == (3, [100, 100])
-    assert found["chat@2", "gpt-4o-mini"].samples.cost_usd == []
+    first = found["chat@1", "gpt-4o"].totals
+    assert (first.n, first.errors, first.latency.n, first.latency.total) == (3, 1, 2, 200.0)
+    assert (first.cost.n, first.tokens_output.n, first.tokens_output.mean) == (3, 2, 100)
+    assert found["chat@2", "gpt-4o-mini"].totals.cost.n == 0
 
 
 async def test_scores_belong_to_the_version_they_name_or_to_that_of_their_request(
@@ -56,18 +58,12 @@ async def test_scores_belong_to_the_version_they_name_or_to_that_of_their_reques
     await score(database, 40.0, version="chat@1")
     await score(database, 50.0, version="chat@2", request_id="a")
     found = await history(database)
-    assert {key: sorted(group.samples.quality) for key, group in found.items()} == {
-        ("chat@1", "gpt-4o"): [10.0, 40.0],
-        ("chat@2", "gpt-4o-mini"): [20.0, 50.0],
-        (None, "gpt-4o-mini"): [30.0],
+    quality = {key: group.totals.quality for key, group in found.items()}
+    assert {key: (scores.n, scores.total, scores.squares) for key, scores in quality.items()} == {
+        ("chat@1", "gpt-4o"): (2, 50.0, 1_700.0),
+        ("chat@2", "gpt-4o-mini"): (2, 70.0, 2_900.0),
+        (None, "gpt-4o-mini"): (1, 30.0, 900.0),
     }
-
-
-async def test_only_the_latest_reports_are_read_though_all_are_counted(database: Database) -> None:
-    await requests(database, 5, version="chat@1", latency_ms=100.0)
-    await requests(database, 5, version="chat@1", latency_ms=300.0)
-    group = (await history(database, limit=5))["chat@1", "gpt-4o"]
-    assert (group.n, group.samples.n, set(group.samples.latency_ms)) == (10, 5, {300.0})
 
 
 async def test_an_endpoint_with_a_configuration_of_its_own_is_no_part_of_its_service(
@@ -77,11 +73,12 @@ async def test_an_endpoint_with_a_configuration_of_its_own_is_no_part_of_its_ser
     await first_config(database, "chat:summarize")
     await requests(database, 3, version="chat@1")
     await requests(database, 30, version="chat:summarize@1", endpoint="summarize")
-    assert {key: group.n for key, group in (await history(database)).items()} == {("chat@1", "gpt-4o"): 3}
+    found = await history(database)
+    assert {key: group.totals.n for key, group in found.items()} == {("chat@1", "gpt-4o"): 3}
     async with database.transaction() as session:
-        found = await observations.traffic(session, "chat", [60_000, 3_600_000])
-    assert [(window, n) for window, n, _ in found] == [(60_000, 3), (3_600_000, 3)]
-    assert found[0][2] == pytest.approx(0.006)
+        served = await observations.traffic(session, "chat", [60_000, 3_600_000])
+    assert [(window, n) for window, n, _ in served] == [(60_000, 3), (3_600_000, 3)]
+    assert served[0][2] == pytest.approx(0.006)
 
 
 async def test_the_rate_of_a_burst_is_spread_over_half_a_minute(database: Database) -> None:
@@ -100,7 +97,8 @@ async def test_a_score_finds_its_request_by_id_in_a_day_that_the_planner_knows_n
     await requests(database, 10_000, version="chat@1")
     await score(database, 10.0, request_id="of-nobody")
     pool = await database.pool()
-    plan = await pool.fetch(f"EXPLAIN SELECT m.model FROM quality q {observations.REQUEST_OF_SCORE}")
+    joined = rollup_sql.request_of_score("timestamptz '2020-01-01'")
+    plan = await pool.fetch(f"EXPLAIN SELECT m.model FROM quality q {joined}")
     conditions = [line for (line,) in plan if "Index Cond" in line]
     assert conditions
     assert all("request_id = q.request_id" in condition for condition in conditions)

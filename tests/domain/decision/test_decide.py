@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from domain.decision.candidates import REJECTED_FOR_MS
 from domain.decision.decide import decide, validate_plan
+from domain.decision.estimates import observation_of
 from domain.decision.pooling import pool_key
 from domain.decision.problem import DecisionProblem, Rejection, Skip, Strategy, Traffic
-from domain.decision.samples import observation_from_samples
 from domain.decision.strategy import StructuredPriorStrategy
 from domain.plan import OptimizationPlan, Prediction
 from domain.policy import CandidateModel, Constraint, Objective
+from domain.totals import Totals
 from tests.domain.decision.scenarios import (
     GPT4,
     MIXTRAL,
@@ -222,18 +223,7 @@ def test_skip_for_an_objective_that_no_configuration_decides(metric: str) -> Non
 
 
 def test_skip_where_every_request_failed() -> None:
-    broken = observation_from_samples(
-        config(),
-        n=200,
-        errors=200,
-        latency_ms=[],
-        cost_usd=[],
-        quality=[],
-        tokens_input=[],
-        tokens_output=[],
-        incumbent=True,
-        observed_at=NOW,
-    )
+    broken = observation_of(config(), Totals(n=200, errors=200, last_at=NOW), incumbent=True)
     assert "cost.avg, latency.p95 of the present configuration is not known" in skipped(
         problem(history=[broken])
     )

@@ -1,29 +1,33 @@
 """Standard errors against closed forms and resampling."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import beta
 
-from domain.decision.samples import average, observation_from_samples, percentile, rate
+from domain.decision.estimates import average, observation_of, percentile, rate
+from domain.sketches import RELATIVE_ERROR, Sketch
+from domain.totals import Amount, Totals
 from tests.domain.decision.scenarios import config
 
 RNG = np.random.default_rng(7)
 SKEWED = np.exp(RNG.normal(6, 0.8, 800))
 
 
-def observe(**given: object) -> dict[str, tuple[float, float]]:
-    fields: dict[str, object] = {
-        "n": 4,
-        "errors": 0,
-        "latency_ms": [],
-        "cost_usd": [],
-        "quality": [],
-        "tokens_input": [],
-        "tokens_output": [],
-    }
-    made = observation_from_samples(config(), **(fields | given))  # type: ignore[arg-type]  # a test's table
+def totals(n: int = 4, errors: int = 0, **values: list[float]) -> Totals:
+    scores = values.get("quality", [])
+    return Totals(
+        n=n,
+        errors=errors,
+        **{name: Amount.of(given) for name, given in values.items()},  # type: ignore[arg-type]  # amounts alone
+        extremes=sum(score in (0, 100) for score in scores),
+    )
+
+
+def observe(**given: Any) -> dict[str, tuple[float, float]]:
+    made = observation_of(config(), totals(**given))
     return {name: (estimate.mean, estimate.se) for name, estimate in made.metrics.items()}
 
 
@@ -33,19 +37,23 @@ def test_percentile_error_is_that_of_every_resample(p: float) -> None:
     values = np.array([3.0, 10.0, 11.0, 40.0, 95.0])
     rank = min(5, int(np.floor(p * 5 + 0.5)))
     resampled = [sorted(drawn)[rank - 1] for drawn in product(values, repeat=5)]
-    estimate = percentile(values, p)
-    assert estimate.mean == pytest.approx(np.quantile(values, p))
-    assert estimate.se == pytest.approx(np.std(resampled))
+    sketch = Sketch.of_values(values)
+    told = sketch.values
+    assert told == pytest.approx(values, rel=RELATIVE_ERROR)
+    estimate = percentile(sketch, p)
+    assert estimate.mean == pytest.approx(np.quantile(told, p))
+    drawn = told[np.searchsorted(values, resampled)]
+    assert estimate.se == pytest.approx(np.std(drawn))
 
 
 def test_percentile_error_is_what_resampling_finds() -> None:
     samples = RNG.choice(SKEWED, (4000, SKEWED.size))
     resampled = np.quantile(samples, 0.95, axis=1, method="inverted_cdf").std()
-    assert percentile(SKEWED, 0.95).se == pytest.approx(resampled, rel=0.1)
+    assert percentile(Sketch.of_values(SKEWED), 0.95).se == pytest.approx(resampled, rel=0.1)
 
 
 def test_average_and_rate_in_closed_form() -> None:
-    estimate = average(np.array([1.0, 2.0, 3.0, 6.0]))
+    estimate = average(Amount.of([1.0, 2.0, 3.0, 6.0]))
     assert (estimate.mean, estimate.se) == pytest.approx((3.0, np.std([1, 2, 3, 6], ddof=1) / 2))
     share = rate(3, 200)
     posterior = beta(3.5, 197.5)
@@ -72,30 +80,20 @@ def test_what_is_missing_is_left_out() -> None:
 
 
 def test_one_request() -> None:
-    one = observe(
-        n=1, latency_ms=[120.0], cost_usd=[0.01], quality=[70.0], tokens_input=[5], tokens_output=[9]
-    )
+    one = observe(n=1, latency=[120.0], cost=[0.01], quality=[70.0], tokens_input=[5], tokens_output=[9])
     assert one["cost.avg"] == (0.01, 0.01)
-    assert one["latency.p95"] == (120.0, 120.0)
+    assert one["latency.avg"] == (120.0, 120.0)
+    assert one["latency.p95"] == pytest.approx((120.0, 120.0), rel=RELATIVE_ERROR)
 
 
-def test_constant_series_and_not_a_number() -> None:
-    made = observe(latency_ms=[100.0] * 50, cost_usd=[0.01, float("nan"), float("inf"), 0.03])
-    assert made["latency.p95"] == pytest.approx((100.0, 0.0))
-    assert made["cost.avg"][0] == pytest.approx(0.02)
+def test_a_constant_series_has_no_error() -> None:
+    made = observe(latency=[100.0] * 50, tokens_output=[7.0] * 50)
+    assert made["latency.avg"] == (100.0, 0.0)
+    assert made["latency.p95"] == pytest.approx((100.0, 0.0), rel=RELATIVE_ERROR)
 
 
 def test_tokens_are_a_mean_and_101_quantiles() -> None:
-    made = observation_from_samples(
-        config(),
-        n=101,
-        errors=0,
-        latency_ms=[],
-        cost_usd=[],
-        quality=[],
-        tokens_input=[10, 20] * 50,
-        tokens_output=list(range(101)),
-    )
+    made = observation_of(config(), totals(n=101, tokens_input=[10, 20] * 50, tokens_output=list(range(101))))
     assert made.tokens is not None
     assert made.tokens.input == 15
-    assert made.tokens.output_quantiles == pytest.approx(list(range(101)))
+    assert made.tokens.output_quantiles == pytest.approx(list(range(101)), rel=RELATIVE_ERROR)

@@ -1,0 +1,59 @@
+"""Every benchmark of the hot paths, one after the other: `python -m bench`.
+
+Each runs in a process of its own and prints its line. Then all gates are printed beside their figures; exits
+with 1 where one is missed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from typing import Any
+
+BENCHES: dict[str, tuple[str, ...]] = {
+    "bench.ingest": (),
+    "bench.config_reads": (),
+    "bench.analytics": (),
+    "bench.memory": (),
+}
+
+
+def run(module: str, *arguments: str) -> dict[str, Any]:
+    """The line that a benchmark prints.
+
+    Raises:
+        RuntimeError: it printed none.
+    """
+    ended = subprocess.run([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, check=False)
+    lines = ended.stdout.decode().splitlines()
+    if not lines:
+        raise RuntimeError(f"{module} failed")
+    print(lines[-1], flush=True)
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found
+
+
+def row(bench: str, gate: dict[str, Any]) -> str:
+    """A line of the table."""
+    bound = f"at most {gate['ceiling']}" if "ceiling" in gate else f"at least {gate['floor']}"
+    stretch = f", stretch {gate['stretch']}" if "stretch" in gate else ""
+    told = "met" if gate["met"] else "MISSED"
+    return f"{told:7}{bench}: {gate['name']} {gate['figure']} ({bound}{stretch})"
+
+
+def main() -> int:
+    """Run them from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bench", nargs="*", help="names such as `ingest`; all, if none is given")
+    given = parser.parse_args()
+    wanted = [name for name in BENCHES if not given.bench or name.removeprefix("bench.") in given.bench]
+    found = [run(module, *BENCHES[module]) for module in wanted]
+    judged = [(line["bench"], gate) for line in found for gate in line["gates"]]
+    print()
+    for bench, gate in judged:
+        print(row(bench, gate))
+    return 0 if judged and all(gate["met"] for _, gate in judged) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""What requests and scores come to: counts, sums and sketches, from which every metric follows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.sketches import Sketch
+
+PERCENTILES = {"latency.p50": 0.50, "latency.p95": 0.95, "latency.p99": 0.99}
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Values of one kind: how many, their sum, that of their squares, and their sketch, if asked for."""
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    sketch: Sketch | None = None
+
+    @classmethod
+    def of(cls, values: Sequence[float] | NDArray[Any]) -> "Amount":
+        """The amount of finite values, with its sketch."""
+        array = np.asarray(values, dtype=np.float64)
+        return cls(array.size, float(array.sum()), float(array @ array), Sketch.of_values(array))
+
+    def __add__(self, other: "Amount") -> "Amount":
+        """Both together, without a sketch."""
+        return Amount(self.n + other.n, self.total + other.total, self.squares + other.squares)
+
+    @property
+    def mean(self) -> float:
+        """The mean; there must be a value."""
+        return self.total / self.n
+
+    @property
+    def standard_error(self) -> float:
+        """That of the mean; of a single value it is taken as large as the value."""
+        if self.n == 1:
+            return abs(self.total)
+        variance = max(self.squares - self.total * self.mean, 0.0) / (self.n - 1)
+        return sqrt(variance / self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """`n` requests, `errors` of which failed, the last at `last_at` (ms, None without any), and scores.
+
+    `latency` (ms) and tokens are those of successes, `cost` (USD) that of the calls whose cost is known,
+    `quality` (0..100) that of scores, of which `extremes` are 0 or 100.
+    """
+
+    n: int = 0
+    errors: int = 0
+    last_at: int | None = None
+    latency: Amount = Amount()
+    cost: Amount = Amount()
+    tokens_input: Amount = Amount()
+    tokens_output: Amount = Amount()
+    tokens_total: Amount = Amount()
+    quality: Amount = Amount()
+    extremes: int = 0
+
+    def of_requests(self, seconds: float) -> dict[str, float]:
+        """The metrics of the requests of so many seconds; what is not known is left out."""
+        if not self.n:
+            return {}
+        found = {
+            "requests.count": float(self.n),
+            "requests.rate": self.n / seconds,
+            "errors.count": float(self.errors),
+            "errors.rate": self.errors / self.n,
+        }
+        means = {
+            "latency.avg": self.latency,
+            "tokens.input": self.tokens_input,
+            "tokens.output": self.tokens_output,
+            "tokens.total": self.tokens_total,
+        }
+        found |= {name: amount.mean for name, amount in means.items() if amount.n}
+        if self.latency.n and self.latency.sketch is not None:
+            values = self.latency.sketch.quantiles(list(PERCENTILES.values()))
+            found |= dict(zip(PERCENTILES, values.tolist(), strict=True))
+        if self.cost.n:
+            found |= {"cost.avg": self.cost.mean, "cost.total": self.cost.total}
+        return found
+
+    def of_scores(self) -> dict[str, float]:
+        """The metrics of the scores."""
+        return {"quality.avg": self.quality.mean} if self.quality.n else {}

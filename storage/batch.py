@@ -1,0 +1,47 @@
+"""A caller's reports on their way into PostgreSQL."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from domain.errors import OptimizerError
+from storage.idempotency import Answer, Claim
+from storage.samples import Row
+
+Outcome = Answer | OptimizerError
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Rows of one table that are written together or not at all.
+
+    `early`: its caller was answered when it came in. Else the caller waits for `done`.
+    """
+
+    table: str
+    rows: list[Row]
+    services: frozenset[str]
+    answer: Answer
+    claim: Claim | None
+    early: bool = False
+    done: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def settle(self, outcome: Outcome) -> None:
+        """Wake the caller, if it still waits."""
+        if self.early or self.done.done():
+            return
+        if isinstance(outcome, Answer):
+            self.done.set_result(outcome)
+        else:
+            self.done.set_exception(outcome)
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Batches that share a transaction.
+
+    `mark` tells this transaction from all others of its writer. What was answered early is tried again under
+    the same mark when nobody knows how the commit ended, and so it is written once.
+    """
+
+    batches: list[Batch]
+    mark: str | None
