@@ -63,7 +63,7 @@ class State(TypedDict):
 
 
 class Application(FastAPI):
-    """FastAPI behind the shortcut of reports, and what its server has to know of it.
+    """FastAPI, and what need not go through it.
 
     `context` makes what goes for every request; the reports' shortcut is within one of its own.
     """
@@ -77,8 +77,8 @@ class Application(FastAPI):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.reads = reads
-        """Answers what need not come here."""
+        self.shortcut = reads
+        """Answers what need not come here at all."""
         self._reports = reports
         self._taking = context(reports)
         self.draining = draining

@@ -19,7 +19,7 @@ class ApiServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, app: Application, limits: Limits) -> None:
         super().__init__(config)
-        self.server_state: Connections = Connections(app.reads.answer, limits)
+        self.server_state: Connections = Connections(app.shortcut.answer, limits)
         self._draining = app.draining
         self.up = asyncio.Event()
 

@@ -19,6 +19,11 @@ TABLES = (
     "services, api_keys, events, idempotency_keys, metrics, quality, webhooks, webhook_deliveries, "
     "audit_log, rollup_minutes, rollup_hours, rollup_days"
 )
+BUSY = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend'
+      AND pid <> pg_backend_pid() AND state IN ('active', 'idle in transaction')
+"""
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -40,6 +45,12 @@ async def temporal(stack: EmbeddedStack) -> Client:
 async def database(stack: EmbeddedStack) -> AsyncIterator[Database]:
     """The stack's database, emptied."""
     connection = await asyncpg.connect(stack.database_url)
+    # The server ends a connection's last statement a moment after its client has gone.
+    async with asyncio.timeout(30):
+        while True:
+            if not await connection.fetchval(BUSY):
+                break
+            await asyncio.sleep(0.01)
     await connection.execute(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE")
     await connection.execute(
         "UPDATE control SET state = 'running', epoch = 0, revision = 0, reason = NULL, changed_by = NULL"

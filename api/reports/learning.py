@@ -16,8 +16,9 @@ log = logging.getLogger(__name__)
 
 @contextlib.asynccontextmanager
 async def learning(server: Server) -> AsyncIterator[None]:
-    """Learn from the rollups while the block runs."""
-    task = asyncio.create_task(_learn(server))
+    """Learn from the rollups, at once and then while the block runs."""
+    await _learn(server)
+    task = asyncio.create_task(_keep_learning(server))
     try:
         yield
     finally:
@@ -25,14 +26,19 @@ async def learning(server: Server) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _learn(server: Server) -> None:
+async def _keep_learning(server: Server) -> None:
     while True:
-        try:
-            async with server.database.transaction() as session:
-                seen = await labels.used_today(session)
-            server.labels.learn(seen, server.snapshot.now_ms())
-        except OptimizerError as error:
-            log.warning("the labels in use are not known for now: %s", error)
-        except Exception:
-            log.exception("the labels in use are not known for now")
         await asyncio.sleep(LEARN_SECONDS)
+        await _learn(server)
+
+
+async def _learn(server: Server) -> None:
+    try:
+        async with server.database.transaction() as session:
+            seen = await labels.used_today(session)
+    except OptimizerError as error:
+        log.warning("the labels in use are not known for now: %s", error)
+    except Exception:
+        log.exception("the labels in use are not known for now")
+    else:
+        server.labels.learn(seen, server.snapshot.now_ms())
