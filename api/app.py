@@ -18,7 +18,7 @@ from api.auth import Authenticator
 from api.configs import endpoints as configs
 from api.configs.reader import ConfigReader
 from api.configs.shortcut import ConfigShortcut
-from api.context import API_PREFIX, RequestContext
+from api.context import API_PREFIX, Bodies, RequestContext
 from api.deployments import endpoints as deployments
 from api.docs import add_documentation
 from api.errors import add_exception_handlers
@@ -48,6 +48,8 @@ from storage.intake import Intake
 from storage.snapshot import LiveSnapshot
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
+# Of all that are being received or worked on.
+MAX_BODIES_BYTES = 64 * 1024 * 1024
 DRAIN_SECONDS = 10.0
 # Longer than anything that an endpoint waits for by itself.
 REQUEST_SECONDS = 90.0
@@ -106,6 +108,7 @@ def create_app(
     mode: str = "standalone",
     step_seconds: float = STEP_SECONDS,
     max_body_bytes: int = MAX_BODY_BYTES,
+    max_bodies_bytes: int = MAX_BODIES_BYTES,
     request_seconds: float = REQUEST_SECONDS,
     rate_limits: RateLimits | None = None,
     data_dir: str = ".",
@@ -144,7 +147,10 @@ def create_app(
     )
     instruments.watch(intake)
     context = partial(
-        RequestContext, instruments=instruments, max_body_bytes=max_body_bytes, seconds=request_seconds
+        RequestContext,
+        instruments=instruments,
+        bodies=Bodies(max_body_bytes, max_bodies_bytes),
+        seconds=request_seconds,
     )
     app = Application(
         ConfigShortcut(server.configs, server.authenticator, instruments.reads),

@@ -17,8 +17,6 @@ from api.instruments import Instruments
 from domain.errors import InternalError, InvalidRequest, OptimizerError, ServiceUnavailable, TimedOut
 
 API_PREFIX = "/api/v1"
-# Of all bodies that are being received or worked on.
-MAX_BODIES_BYTES = 64 * 1024 * 1024
 # What is counted in place of a status where nobody was there to be answered.
 _CLIENT_GONE = 499
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}\Z")
@@ -41,6 +39,15 @@ def lines_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
+class Bodies:
+    """How many bytes of bodies are `held`, and may be: for `each` request, and for all `together`."""
+
+    def __init__(self, each: int, together: int) -> None:
+        self.each = each
+        self.together = together
+        self.held = 0
+
+
 class RequestContext:
     """ASGI middleware round the whole application.
 
@@ -48,12 +55,10 @@ class RequestContext:
     as a stream does.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, instruments: Instruments, max_body_bytes: int, seconds: float
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, instruments: Instruments, bodies: Bodies, seconds: float) -> None:
         self._app = app
         self._instruments = instruments
-        self._bodies = _Bodies(max_body_bytes, max(max_body_bytes, MAX_BODIES_BYTES))
+        self._bodies = bodies
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,19 +138,10 @@ class RequestContext:
         self._instruments.durations.labels(method, route).observe(seconds)
 
 
-class _Bodies:
-    """How many bytes of bodies are held for all requests together."""
-
-    def __init__(self, each: int, together: int) -> None:
-        self.each = each
-        self.together = together
-        self.held = 0
-
-
 class _Body:
     """Receives a request's body, no more of it than its limit, whatever length was declared."""
 
-    def __init__(self, bodies: _Bodies, receive: Receive) -> None:
+    def __init__(self, bodies: Bodies, receive: Receive) -> None:
         self._bodies = bodies
         self._receive = receive
         self._held = 0

@@ -22,11 +22,13 @@ import psutil
 
 from bench import hello, read_load
 from bench.canaries import CANARY, CONTROL, open_canary, serve_control
+from bench.gates import Gate, concluded
 from bench.read_load import Load, Order
 from bench.replicas import Listening, Replicas, listening, replicas
 from domain.scope import GLOBAL
 from storage.database import Database
 
+COEXISTENCE = 0.8
 CHANGED, UNCHANGED = 0.65, 0.9
 CHANGED_STRETCH, UNCHANGED_STRETCH = 0.80, 1.1
 PLAIN, ROLLING = "plain", "rolling"
@@ -247,6 +249,17 @@ async def run(rounds: int, seconds: float, connections: int) -> dict[str, Any]:
         return found | {"twoProcesses": await side_by_side(where, plain, effort, rounds)}
 
 
+def judged(found: dict[str, Any]) -> list[Gate]:
+    """The gates: of each read, and of two processes at once."""
+    reads = [
+        Gate(f"read {name} / raw ASGI", figures["ratio"], figures["gate"], figures["stretch"])
+        for name, figures in found["reads"].items()
+    ]
+    both = found["twoProcesses"]
+    explained = round(both["throughput"] / both["coresAllow"], 3)
+    return [*reads, Gate("two processes / what the cores allow", explained, COEXISTENCE)]
+
+
 def main() -> int:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -255,8 +268,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=64)
     given = parser.parse_args()
     found = asyncio.run(run(given.rounds, given.seconds, given.connections))
-    print(json.dumps({"bench": "configReads", **vars(given), **found}))
-    return 0 if all(figures["ratio"] >= figures["gate"] for figures in found["reads"].values()) else 1
+    return concluded("configReads", judged(found), **vars(given), **found)
 
 
 if __name__ == "__main__":

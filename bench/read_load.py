@@ -1,7 +1,9 @@
-"""A load generator in a process of its own: `python -m bench.read_load`, its order as JSON on standard input.
+"""Load of plain reads from a process of its own: `python -m bench.read_load`.
+
+It takes its order as JSON on standard input, and prints one line of JSON.
 
 Each connection sends a request, waits for the whole answer, and sends the next: keep-alive, no pipelining.
-Every answer is compared, status and body. Prints one JSON line.
+Every answer is compared, status and body.
 """
 
 import asyncio

@@ -161,6 +161,7 @@ async def test_what_is_remembered_is_bounded(database: Database) -> None:
         _, key = await keys.create_key(session, name="app", scopes=["read"])
     snapshot = LiveSnapshot(database)
     await snapshot.refresh()
+    await snapshot.close()
     configs, holders = ConfigReader(snapshot), Authenticator(snapshot, ADMIN_KEY)
     most = {"answers": 0, "addresses": 0, "holders": 0}
     for number in range(MANY):

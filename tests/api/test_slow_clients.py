@@ -9,7 +9,6 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from api import context
 from api.connections import Limits
 from tests.api.answers import done, refused
 from tests.api.conftest import ADMIN_KEY, Served
@@ -143,9 +142,8 @@ async def test_chunks_without_end_are_refused_at_the_limit(server: httpx.URL) ->
         refused(await connection.answer(), 413, "INVALID_REQUEST")
 
 
-async def test_all_bodies_together_are_bounded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "MAX_BODIES_BYTES", 0)
-    async with served(max_body_bytes=100_000) as client, AsyncExitStack() as opened:
+async def test_all_bodies_together_are_bounded(served: Served) -> None:
+    async with served(max_bodies_bytes=100_000) as client, AsyncExitStack() as opened:
         waiting = await opened.enter_async_context(wire(client.base_url))
         await waiting.send(post(METRICS, more="Content-Length: 90000\r\n") + b"x" * 80_000)
         body = b" " * 30_000

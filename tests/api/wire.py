@@ -11,18 +11,18 @@ from tests.api.conftest import ADMIN_KEY
 SECONDS = 60
 
 
-def get(target: str, *, more: str = "") -> bytes:
-    """A GET by the admin key."""
-    return _request("GET", target, more)
+def get(target: str, *, more: str = "", key: str = ADMIN_KEY) -> bytes:
+    """A GET by a key, the admin's if none is given."""
+    return _request("GET", target, more, key)
 
 
-def post(target: str, *, more: str) -> bytes:
-    """The head of a POST of JSON by the admin key."""
-    return _request("POST", target, f"Content-Type: application/json\r\n{more}")
+def post(target: str, *, more: str, key: str = ADMIN_KEY) -> bytes:
+    """The head of a POST of JSON."""
+    return _request("POST", target, f"Content-Type: application/json\r\n{more}", key)
 
 
-def _request(method: str, target: str, more: str) -> bytes:
-    lines = f"{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_KEY}\r\n{more}\r\n"
+def _request(method: str, target: str, more: str, key: str) -> bytes:
+    lines = f"{method} {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n{more}\r\n"
     return lines.encode("latin-1")
 
 
