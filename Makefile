@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install demo test lint temporal lock openapi bench-gate bench-events bench-stop bench-config-reads soak
+.PHONY: install demo test lint temporal lock openapi bench bench-gate bench-events bench-stop soak fuzz
 
 install: $(VENV)/.installed
 
@@ -53,9 +53,9 @@ bench-gate: install
 bench-events bench-stop: install temporal
 	$(BIN)/python -m $(subst -,.,$@)
 
-# What a configuration read costs, against a raw ASGI application on the same server.
-bench-config-reads: install
-	$(BIN)/python -m bench.config_reads
+# What applications and dashboards wait for, each figure beside its gate; BENCH="ingest analytics" for some.
+bench: install
+	$(BIN)/python -m bench $(BENCH)
 
 # Random faults under load, for SOAK_SECONDS (600), by SOAK_SEED (7).
 soak: install

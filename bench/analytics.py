@@ -141,7 +141,7 @@ def judged(found: list[dict[str, Any]]) -> list[Gate]:
 def main() -> int:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--reports", type=int, nargs="+", default=[1_000_000, 10_000_000])
+    parser.add_argument("--reports", type=int, nargs="+", default=[1_000_000, 10_000_000, 50_000_000])
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     found = asyncio.run(run(sorted(given.reports), given.rounds))

@@ -4,7 +4,7 @@ One API process is asked over kept connections, and so is the least that an ASGI
 same server with the same settings, in turns. Reads are of the global configuration and of services, with a
 unit and without, with a rollout at 25 % and without, changed and unchanged (`If-None-Match`). The ratio is
 that of answers a second; the server's own CPU time for each is told beside it. Then two API processes are
-asked at the same time, and one alone. Prints one JSON line, and exits with 1 where a ratio falls short.
+asked at the same time, and one alone. Prints one JSON line, and exits with 1 if a ratio falls short.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from bench.replicas import Listening, Replicas, listening, replicas
 from domain.scope import GLOBAL
 from storage.database import Database
 
+COEXISTENCE = 0.8
 CHANGED, UNCHANGED = 0.65, 0.9
 CHANGED_STRETCH, UNCHANGED_STRETCH = 0.80, 1.1
 PLAIN, ROLLING = "plain", "rolling"
@@ -47,11 +48,15 @@ class Case:
     bodies: list[str]
     status: int = 200
 
-    def gate(self, ratio: float) -> Gate:
-        """What is asked of its ratio to the raw application."""
-        if self.status == httpx.codes.OK:
-            return Gate(self.name, ratio, CHANGED, CHANGED_STRETCH)
-        return Gate(self.name, ratio, UNCHANGED, UNCHANGED_STRETCH)
+    @property
+    def gate(self) -> float:
+        """The least ratio to the raw application that will do."""
+        return CHANGED if self.status == httpx.codes.OK else UNCHANGED
+
+    @property
+    def stretch(self) -> float:
+        """The ratio that is hoped for."""
+        return CHANGED_STRETCH if self.status == httpx.codes.OK else UNCHANGED_STRETCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +194,13 @@ async def compare(where: Replicas, measured: list[Case], effort: Effort, rounds:
             "busy": round(median(one.busy for one in seen[case.name]), 2),
             "ratio": _ratio([one.load.per_second for one in seen[case.name]], limits),
             "cpuRatio": _ratio(micros, [one.micros for one in seen[case.name]]),
+            "gate": case.gate,
+            "stretch": case.stretch,
         }
         for case in measured
     }
     raw_figures = {"perSecond": round(median(limits)), "micros": round(median(micros), 1)}
-    gates = [case.gate(figures[case.name]["ratio"]) for case in measured]
-    return {"hello": raw_figures, "reads": figures, "rolloutCosts": _rollout_costs(seen), "gates": gates}
+    return {"hello": raw_figures, "reads": figures, "rolloutCosts": _rollout_costs(seen)}
 
 
 def _rollout_costs(seen: dict[str, list[Measured]]) -> dict[str, float]:
@@ -243,6 +249,17 @@ async def run(rounds: int, seconds: float, connections: int) -> dict[str, Any]:
         return found | {"twoProcesses": await side_by_side(where, plain, effort, rounds)}
 
 
+def judged(found: dict[str, Any]) -> list[Gate]:
+    """The gates: of each read, and of two processes at once."""
+    reads = [
+        Gate(f"read {name} / raw ASGI", figures["ratio"], figures["gate"], figures["stretch"])
+        for name, figures in found["reads"].items()
+    ]
+    both = found["twoProcesses"]
+    explained = round(both["throughput"] / both["coresAllow"], 3)
+    return [*reads, Gate("two processes / what the cores allow", explained, COEXISTENCE)]
+
+
 def main() -> int:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -251,7 +268,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=64)
     given = parser.parse_args()
     found = asyncio.run(run(given.rounds, given.seconds, given.connections))
-    return concluded("config_reads", found.pop("gates"), **vars(given), **found)
+    return concluded("configReads", judged(found), **vars(given), **found)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ falls short of its gate.
 import argparse
 import asyncio
 import itertools
-import json
 import sys
 import time
 from collections import defaultdict
@@ -20,6 +19,7 @@ from urllib.parse import urljoin
 import asyncpg
 import uvloop
 
+from bench.gates import Gate, concluded
 from bench.load import Load, LoadProcess, reports
 from bench.replicas import Replicas, replicas
 from storage import samples
@@ -28,7 +28,6 @@ ROWS_PER_COPY = 1_000
 UNLIMITED = {"OPTIMIZER_RATE_LIMITS__REPORTS": "0"}
 CONNECTIONS = {100: 32, 1_000: 16}
 """By size of batch."""
-GATES = {"ofCopy": 0.35, "ofBuffered": 0.6}
 SEEN_SECONDS = 60.0
 TAKEN_OR_FULL = {"200", "429"}
 
@@ -55,7 +54,7 @@ class Rounds:
                 await self._connection.copy_records_to_table(
                     "metrics", records=rows, columns=samples.METRIC_COLUMNS
                 )
-        return self._events / (await self._all_seen() - began)
+        return self._events / (await self.all_seen() - began)
 
     async def intake(self, batch: int, ack: str) -> tuple[float, dict[str, Any]]:
         """Rows a second through the API, and what the load tells of its answers."""
@@ -76,13 +75,13 @@ class Rounds:
             or set(answers["statuses"]) > TAKEN_OR_FULL
         ):
             raise RuntimeError(f"not every batch was taken: {answers}")
-        return self._events / (await self._all_seen() - began), answers
+        return self._events / (await self.all_seen() - began), answers
 
     async def _empty(self) -> None:
         await self._connection.execute("TRUNCATE metrics")
         await self._connection.execute("CHECKPOINT")
 
-    async def _all_seen(self) -> float:
+    async def all_seen(self) -> float:
         """When a count found every row."""
         async with asyncio.timeout(SEEN_SECONDS):
             while True:
@@ -132,12 +131,17 @@ def figures(
     return found
 
 
-def misses(found: dict[str, Any], batches: list[int]) -> list[str]:
-    """The ratios that fall short of their gates."""
+def judged(found: dict[str, Any], batches: list[int]) -> list[Gate]:
+    """The gates of each size of batch."""
     return [
-        f"batches{batch}.{name} {found[f'batches{batch}'][name]} < {gate}"
-        for batch, (name, gate) in itertools.product(batches, GATES.items())
-        if found[f"batches{batch}"][name] < gate
+        gate
+        for batch in batches
+        for gate in (
+            Gate(f"committed, batches of {batch} / raw COPY", found[f"batches{batch}"]["ofCopy"], 0.35, 0.5),
+            Gate(
+                f"committed / buffered, batches of {batch}", found[f"batches{batch}"]["ofBuffered"], 0.6, 0.9
+            ),
+        )
     ]
 
 
@@ -151,9 +155,7 @@ def main() -> int:
     given = parser.parse_args()
     batches = given.batch or [100, 1_000]
     found = uvloop.run(run(given.rounds, given.events, batches, limited=given.limited))
-    short = misses(found, batches)
-    print(json.dumps({"bench": "ingest", **found, "gates": GATES, "misses": short}))
-    return 1 if short else 0
+    return concluded("ingest", judged(found, batches), **found)
 
 
 if __name__ == "__main__":

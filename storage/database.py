@@ -25,6 +25,7 @@ _REFUSED = (
     asyncpg.PostgresConnectionError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection that the server ended between two statements
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,  # starting up or shutting down, too
     asyncpg.IdleInTransactionSessionTimeoutError,

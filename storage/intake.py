@@ -206,7 +206,7 @@ class Intake:
     def _is_due(self) -> bool:
         if self._overdue or self._closing or self._callers:
             return True
-        return self._early >= FLUSH_ROWS and not self._away
+        return not self._away and (self._early >= FLUSH_ROWS or bool(self._again))
 
     def _set_timer(self, seconds: float | None) -> None:
         """Have what waits written after so long, in place of whatever was set before."""
@@ -231,7 +231,8 @@ class Intake:
             except DatabaseError as error:
                 self._turn_away(error)
             else:
-                self._set_timer(self._flush_seconds if self._waiting else None)
+                if not self._away:
+                    self._set_timer(self._flush_seconds if self._waiting else None)
 
     def _next(self) -> Group:
         """What to write now: first what is to be tried again, then all that waits, up to a bound."""

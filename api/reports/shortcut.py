@@ -60,11 +60,11 @@ class ReportShortcut:
         if principal is None or not principal.may("ingest"):
             return False
         scope[_PLAIN] = _Plain(principal, ack, key if b"idempotency-key" in headers else None)
-        scope["route"] = _ROUTES[scope["path"]]
         return True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer such a request."""
+        scope["route"] = _ROUTES[scope["path"]]
         request = Request(scope, receive)
         try:
             response: Response = await self._answer(request, scope[_PLAIN])

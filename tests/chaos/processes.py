@@ -1,4 +1,4 @@
-"""`llm-optimizer worker` as a process that can be killed."""
+"""`llm-optimizer worker` and `serve` as processes that can be killed."""
 
 import asyncio
 import os
@@ -8,19 +8,23 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
+from infra import ports
 from infra.embedded import EmbeddedStack
 
 ROOT = Path(__file__).parents[2]
+API_KEY = "key-of-the-chaos-tests"
 
 
-class WorkerProcess:
-    """A worker; dead until it is started, and again after it was killed."""
+class Process:
+    """A command on a stack; dead until it is started, and again after it was killed."""
 
-    def __init__(self, stack: EmbeddedStack, log: Path) -> None:
+    def __init__(self, stack: EmbeddedStack, log: Path, *arguments: str) -> None:
+        self._arguments = arguments
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("OPTIMIZER_")},
             "DATABASE_URL": stack.database_url,
             "TEMPORAL_ADDRESS": stack.temporal_address,
+            "OPTIMIZER_API_KEY": API_KEY,
             "OPTIMIZER_STEP_SECONDS": "1",
             "OPTIMIZER_WEBHOOKS_ALLOW_PRIVATE": "true",
         }
@@ -31,7 +35,7 @@ class WorkerProcess:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "cli", "worker"),
+                *("-m", "cli", *self._arguments),
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,
@@ -46,6 +50,13 @@ class WorkerProcess:
                 process.kill()
             await process.wait()
 
+    async def terminate(self) -> int:
+        """End it by SIGTERM; gives its exit code."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.terminate()
+        return await process.wait()
+
     def freeze(self) -> None:
         """Stop its execution, its connections staying open."""
         assert self._process is not None
@@ -57,11 +68,23 @@ class WorkerProcess:
 
 
 @asynccontextmanager
-async def worker_process(stack: EmbeddedStack, folder: Path) -> AsyncIterator[WorkerProcess]:
+async def worker_process(stack: EmbeddedStack, folder: Path) -> AsyncIterator[Process]:
     """A worker that runs, and whatever the test does to it, is gone at the end."""
-    worker = WorkerProcess(stack, folder / "worker.log")
+    worker = Process(stack, folder / "worker.log", "worker")
     await worker.start()
     try:
         yield worker
     finally:
         await worker.kill()
+
+
+@asynccontextmanager
+async def api_process(stack: EmbeddedStack, folder: Path) -> AsyncIterator[tuple[Process, str]]:
+    """An API server likewise, with the address that it keeps, and that answers soon."""
+    port = ports.choose(None)
+    server = Process(stack, folder / "api.log", "serve", "--port", str(port))
+    await server.start()
+    try:
+        yield server, f"http://127.0.0.1:{port}"
+    finally:
+        await server.kill()

@@ -21,7 +21,7 @@ from infra.component import Component
 from infra.embedded import EmbeddedStack, started
 from storage import control, optimizations, rollouts
 from tests.chaos.loop import Loop
-from tests.chaos.processes import WorkerProcess, worker_process
+from tests.chaos.processes import Process, worker_process
 from tests.storage import records
 from tests.waiting import until
 from workflows import starts
@@ -93,7 +93,7 @@ async def _start_run(loop: Loop, name: str) -> None:
 async def _break(
     stack: EmbeddedStack,
     loop: Loop,
-    workers: list[WorkerProcess],
+    workers: list[Process],
     random_: random.Random,
     deadline: float,
 ) -> Counter[str]:

@@ -1,6 +1,7 @@
 """The intake: what is acknowledged is committed, once, and one caller's trouble is not another's."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -218,6 +219,32 @@ async def test_without_postgresql_reports_are_refused_as_retryable_and_taken_aga
         await stack.postgres.start()
     assert await intake.metrics([metric()], OK) == OK
     assert len(await rows(database, "SELECT 1 FROM metrics")) == 2
+
+
+async def test_a_partition_that_is_gone_is_made_again(database: Database, intake: Intake) -> None:
+    """It was dropped, or the clock has jumped to a day that has none."""
+    await intake.metrics([metric()], OK)
+    connection = await database.connect()
+    await drop_partitions(connection, date(9999, 12, 31))
+    answers = await asyncio.gather(
+        *(intake.metrics([metric()], OK, Claim("key_1", f"batch-{n}", "f")) for n in range(3)),
+        intake.metrics([metric()], OK, ack="buffer"),
+    )
+    await connection.close()
+    assert answers == [OK] * 4
+    assert len(await rows(database, "SELECT 1 FROM metrics")) == 4
+    assert len(await rows(database, "SELECT 1 FROM idempotency_keys WHERE principal = 'key_1'")) == 3
+
+
+async def test_arrival_is_by_the_databases_clock(
+    database: Database, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    await intake.metrics([metric()], OK)
+    monkeypatch.undo()
+    (row,) = await rows(database, "SELECT now() - received_at AS age FROM metrics")
+    assert timedelta(0) <= row["age"] < timedelta(minutes=1)
 
 
 async def test_partitions_are_made_by_many_at_once_and_dropped_by_age(database: Database) -> None:
