@@ -1,7 +1,7 @@
 """Errors that a client may see, by code.
 
 OptimizerError
-├── InvalidRequest           INVALID_REQUEST       400 (405, 413, 415 where they fit)
+├── InvalidRequest           INVALID_REQUEST       400 (405, 413, 415, 431 where they fit)
 ├── Unauthorized             UNAUTHORIZED          401
 ├── Forbidden                FORBIDDEN             403
 ├── NotFound                 NOT_FOUND             404
@@ -16,7 +16,7 @@ OptimizerError
 ├── RollbackFailed           ROLLBACK_FAILED       500
 ├── DatabaseError            DATABASE_ERROR        503, retryable
 ├── ServiceUnavailable       SERVICE_UNAVAILABLE   503, retryable
-└── TimedOut                 TIMEOUT               504, retryable
+└── TimedOut                 TIMEOUT               504, retryable (408 where the client was slow)
 """
 
 from typing import Any, ClassVar

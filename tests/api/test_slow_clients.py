@@ -22,9 +22,9 @@ CHUNKED = "Transfer-Encoding: chunked\r\n"
 @pytest_asyncio.fixture
 async def server(served: Served) -> AsyncIterator[httpx.URL]:
     """The address of a server with little patience, which answers others as ever at the end."""
-    async with served(limits=LIMITS, request_seconds=0.5, max_body_bytes=100_000) as client:
+    async with served(limits=LIMITS, request_seconds=1.0, max_body_bytes=100_000) as client:
         yield client.base_url
-        done(await client.get("/api/v1/services"))
+        done(await client.get(LIVE))
 
 
 async def trickle(connection: Wire, data: bytes, at_once: int = 1) -> bytes:
