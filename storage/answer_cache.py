@@ -38,8 +38,9 @@ class AnswerCache:
         if self._redis is None or time.monotonic() < self._look_at:
             return None
         try:
+            name = await self._name(question)
             async with asyncio.timeout(SECONDS):
-                found = await self._redis.get(await self._name(question))
+                found = await self._redis.get(name)
         except _AWAY as error:
             self._stay_away(error)
             return None
@@ -50,8 +51,9 @@ class AnswerCache:
         if self._redis is None or len(answer) > LARGEST or time.monotonic() < self._look_at:
             return
         try:
+            name = await self._name(question)
             async with asyncio.timeout(SECONDS):
-                await self._redis.set(await self._name(question), answer, px=self._milliseconds)
+                await self._redis.set(name, answer, px=self._milliseconds)
         except _AWAY as error:
             self._stay_away(error)
 

@@ -108,14 +108,18 @@ async def connect_for_copy(database: Database) -> "asyncpg.Connection[asyncpg.Re
         DatabaseError: PostgreSQL is out of reach.
     """
     connection = await database.connect(name=INTAKE)
-    with unreachable_as_database_error():
-        await connection.set_type_codec(
-            "timestamptz",
-            schema="pg_catalog",
-            encoder=_INT64.pack,
-            decoder=lambda encoded: _INT64.unpack(encoded)[0],
-            format="binary",
-        )
+    try:
+        with unreachable_as_database_error():
+            await connection.set_type_codec(
+                "timestamptz",
+                schema="pg_catalog",
+                encoder=_INT64.pack,
+                decoder=lambda encoded: _INT64.unpack(encoded)[0],
+                format="binary",
+            )
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
 
 

@@ -113,7 +113,8 @@ class LiveSnapshot:
                 with unreachable_as_database_error():
                     async with asyncio.timeout(LOAD_SECONDS):
                         await self._load()
-            except DatabaseError:
+            except BaseException:
+                # Cut off in the middle, it might not hear of changes any more.
                 self._disconnect()
                 raise
 
@@ -145,10 +146,9 @@ class LiveSnapshot:
 
     async def _listening(self) -> "asyncpg.Connection[asyncpg.Record]":
         if self._connection is None or self._connection.is_closed():
-            connection = await self._database.connect()
-            connection.add_termination_listener(self._ended)
-            await connection.add_listener(CHANNEL, self._notified)
-            self._connection = connection
+            self._connection = await self._database.connect()
+            self._connection.add_termination_listener(self._ended)
+            await self._connection.add_listener(CHANNEL, self._notified)
         return self._connection
 
     def _notified(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
