@@ -199,8 +199,12 @@ async def _hit(
 ) -> Standing:
     """Count requests, all or none."""
     admitted = await limiter.hit(item, who, cost=requests)
-    reset, remaining = await limiter.get_window_stats(item, who)
-    return Standing(policy, item.amount, item.get_expiry(), admitted, remaining, _seconds_until(reset))
+    at, remaining = await limiter.get_window_stats(item, who)
+    reset = _seconds_until(at)
+    if not reset and admitted and remaining + requests == item.amount:
+        # Asked within a new window's first millisecond, the library says that it ends now.
+        reset = item.get_expiry()
+    return Standing(policy, item.amount, item.get_expiry(), admitted, remaining, reset)
 
 
 def _seconds_until(at: float) -> int:

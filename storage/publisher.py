@@ -36,4 +36,5 @@ async def run(database: Database, fan_out: FanOut | None, woken: asyncio.Event) 
         except Exception:
             log.exception("nothing was published")
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(woken.wait(), POLL_SECONDS)
+            async with asyncio.timeout(POLL_SECONDS):
+                await woken.wait()

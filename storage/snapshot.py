@@ -122,7 +122,8 @@ class LiveSnapshot:
         pause = self._poll_seconds
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._notification.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._notification.wait()
             self._notification.clear()
             try:
                 await self.refresh()

@@ -62,4 +62,5 @@ async def run(database: Database, client: Client, woken: asyncio.Event, *, every
             log.exception("no delivery was woken")
         await asyncio.sleep(PAUSE_SECONDS)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(woken.wait(), every)
+            async with asyncio.timeout(every):
+                await woken.wait()

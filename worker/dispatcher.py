@@ -73,4 +73,5 @@ async def run(database: Database, client: Client, woken: asyncio.Event, *, every
         except Exception:
             log.exception("nothing was dispatched")
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(woken.wait(), every)
+            async with asyncio.timeout(every):
+                await woken.wait()

@@ -185,4 +185,5 @@ async def _keep_schedules(database: Database, client: Client, woken: asyncio.Eve
         except Exception:
             log.exception("schedules are not in step yet")
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(woken.wait(), SYNC_SECONDS)
+            async with asyncio.timeout(SYNC_SECONDS):
+                await woken.wait()

@@ -100,7 +100,8 @@ class EventFeed:
         """Read what was published, at each notification; where Redis may bring it first, a moment later."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):
+                    await woken.wait()
                 if patient:
                     await asyncio.sleep(GRACE_SECONDS)
             woken.clear()

@@ -9,7 +9,9 @@ import httpx
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
+from starlette.requests import Request
 
+from api.rate_limits import RateLimiter
 from domain.rate_limits import RateLimits
 from infra.embedded import EmbeddedStack
 from tests.api.answers import done, refused
@@ -67,6 +69,18 @@ async def test_answers_tell_where_a_caller_stands(served: Served) -> None:
         assert standing(await client.put(WRITE, json={"mode": 1}))[1] == 598
         report = await client.post(REPORT, json={"metrics": []})
         assert standing(report)[:2] == ("reports", 59999)
+
+
+async def test_a_window_that_begins_now_ends_in_a_minute(stack: EmbeddedStack) -> None:
+    """Also when the count is read in the very millisecond in which it began."""
+    limiter = RateLimiter(limits(reads=10), stack.redis_url)
+    try:
+        for who in range(300):
+            request = Request({"type": "http"})
+            await limiter.admit(request, "reads", str(who))
+            assert dict(request.state.rate_limit)[b"ratelimit"] == b'"reads";r=9;t=60'
+    finally:
+        await limiter.close()
 
 
 async def test_each_kind_of_request_has_a_limit_of_its_own(served: Served) -> None:
