@@ -1,9 +1,10 @@
 """What a question about metrics costs, and an observation: `python -m bench.analytics`.
 
-For each size a fresh PostgreSQL gets so many reports of the last 24 hours, of 20 services and 8 models,
-rolled up as the worker does. Then, alternating: the p95 of 24 h from the rollups, and the same by
-`percentile_cont` on the reports; medians of the rounds. Beside them questions by group and by interval, the
-observation of a service, and how long the rolling up of a report takes.
+For each size a fresh PostgreSQL gets so many reports of 20 services and 8 models, ten million a day: the more
+there are, the longer the history. They are rolled up as the worker does. Then, alternating: the p95 of 24 h
+from the rollups, and the same by `percentile_cont` on the reports; medians of the rounds. Beside them
+questions by group and by interval, the observation of a service, and what it takes to roll up a report and to
+commit further ones. What is asked of one day or hour may not become slower with the days before it.
 
 Prints one JSON line, and exits with 1 where a gate is missed.
 """
@@ -20,15 +21,23 @@ from typing import Any
 
 from bench import history
 from bench.gates import Gate, concluded
+from bench.load import reports
 from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS, MetricsQuery
 from domain.series import answer
 from infra.embedded import EmbeddedStack
 from storage import analytics, observations
 from storage.database import Database
+from storage.idempotency import Answer
+from storage.intake import Intake
 from storage.migrations import upgrade
 
 SERVICE = "service-3"
 NOWHERE = "127.0.0.1:9"
+PER_DAY = 10_000_000
+BATCHES, BATCH = 100, 1_000
+"""Reports that are committed on top of the history."""
+SAME = 1.25
+"""How much longer the same may take after a longer history and still count as the same."""
 
 _RAW = """
     SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY latency_ms) FROM metrics
@@ -93,6 +102,18 @@ async def _observed(database: Database, now: int) -> None:
         raise RuntimeError(f"{SERVICE} has no history")
 
 
+async def _taken(database: Database) -> float:
+    """Seconds until the intake has committed 100 batches of 1,000, with as many callers as batches."""
+    intake = Intake(database)
+    await intake.start()
+    given = [reports(BATCH, seed) for seed in range(BATCHES)]
+    answer = Answer(200, {})
+    await intake.metrics(reports(BATCH, BATCHES), answer)
+    seconds, _ = await _timed(lambda: asyncio.gather(*(intake.metrics(batch, answer) for batch in given)))
+    await intake.close()
+    return seconds
+
+
 async def _timed(work: Callable[[], Awaitable[Any]]) -> tuple[float, Any]:
     began = time.perf_counter()
     result = await work()
@@ -118,23 +139,52 @@ async def run(sizes: list[int], rounds: int) -> list[dict[str, Any]]:
             async with parts as stack:
                 await asyncio.to_thread(upgrade, stack.database_url)
                 database = Database(stack.database_url)
-                rolling = await history.report(database, size, hours=24)
+                rolling = await history.report(database, size, hours=24 * size / PER_DAY)
                 figures = await measure(database, rounds)
+                taking = statistics.median([await _taken(database) for _ in range(rounds)])
                 await database.close()
-        found.append({"reports": size, "rollUpMicrosPerReport": round(rolling / size * 1e6, 2), **figures})
+        found.append(
+            {
+                "reports": size,
+                "rollUpMicrosPerReport": round(rolling / size * 1e6, 2),
+                "commitMicrosPerReport": round(taking / (BATCHES * BATCH) * 1e6, 2),
+                **figures,
+            }
+        )
     return found
 
 
 def judged(found: list[dict[str, Any]]) -> list[Gate]:
-    """The gates. The ratio is that of the largest size: small ones are overhead."""
-    costs = [figures["rollUpMicrosPerReport"] for figures in found]
+    """The gates. The ratio is that of the largest size: small ones are overhead.
+
+    The least history that has a whole day is what a longer one is held against.
+    """
     worst = max(figures["relativeError"] for figures in found)
     slowest = max(figures["observeMs"] for figures in found)
+    day = next((figures for figures in found if figures["reports"] >= PER_DAY), found[0])
+
+    def grown(name: str, first: dict[str, Any]) -> float:
+        return round(float(found[-1][name] / first[name]), 2)
+
     return [
         Gate("p95 of a day / percentile_cont on the reports", found[-1]["ratio"], 0.05, 0.005, ceiling=True),
         Gate("relative error of the p95", worst, 0.02, 0.01, ceiling=True),
         Gate("observing a service over a day, ms", slowest, 200.0, ceiling=True),
-        Gate("rolling up a report, most / fewest reports", round(costs[-1] / costs[0], 2), 1.5, ceiling=True),
+        Gate(
+            "rolling up a report, most / fewest reports",
+            grown("rollUpMicrosPerReport", found[0]),
+            1.5,
+            ceiling=True,
+        ),
+        Gate(
+            "committing a report, longest / shortest history",
+            grown("commitMicrosPerReport", found[0]),
+            SAME,
+            ceiling=True,
+        ),
+        Gate("p95 of a day, longest history / a day", grown("p95OfADayMs", day), SAME, ceiling=True),
+        Gate("p95 of an hour, longest history / a day", grown("p95OfAnHourMs", day), SAME, ceiling=True),
+        Gate("observing, longest history / a day", grown("observeMs", day), SAME, ceiling=True),
     ]
 
 

@@ -19,8 +19,21 @@ def test_what_misses_a_gate_is_named() -> None:
         "ratio": 0.05,
         "relativeError": 0.01,
         "observeMs": 100.0,
+        "reports": 10_000_000,
         "rollUpMicrosPerReport": 5.0,
+        "commitMicrosPerReport": 9.0,
+        "p95OfADayMs": 100.0,
+        "p95OfAnHourMs": 10.0,
     }
     assert all(gate.to_json()["met"] for gate in analytics.judged([good | {"ratio": 1.0}, good]))
-    bad = {"ratio": 0.06, "relativeError": 0.03, "observeMs": 201.0, "rollUpMicrosPerReport": 8.0}
+    bad = {
+        "ratio": 0.06,
+        "relativeError": 0.03,
+        "observeMs": 201.0,
+        "reports": 50_000_000,
+        "rollUpMicrosPerReport": 8.0,
+        "commitMicrosPerReport": 12.0,
+        "p95OfADayMs": 130.0,
+        "p95OfAnHourMs": 13.0,
+    }
     assert not any(gate.to_json()["met"] for gate in analytics.judged([good, bad]))
