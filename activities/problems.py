@@ -1,10 +1,11 @@
 """From what is stored to what a decision is asked."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.base import Message
@@ -19,7 +20,6 @@ from domain.reports import MAX_AHEAD_MS
 from domain.scope import Scope
 from storage import configs, observations, rollouts, services
 from storage.database import Database
-from storage.tables import ConfigVersion
 
 DAY_MS = 86_400_000
 HISTORY_MS = DAY_MS
@@ -46,6 +46,20 @@ class Observed(Message):
         return next((seen for seen in self.history if seen.incumbent), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is on record of a service at `now` (ms): what it serves, its reports of the last day, its traffic.
+
+    `versions` are the configurations of the versions that `groups` name, as far as there are such versions.
+    """
+
+    now: int
+    active: configs.ActiveConfig
+    groups: Sequence[observations.Group]
+    versions: Mapping[str, LLMConfig]
+    traffic: Sequence[Traffic]
+
+
 async def observe(database: Database, service: str, policy: ServicePolicy) -> Observed | None:
     """Gather a service's history of the last day; None where it serves no configuration."""
     async with database.transaction() as session:
@@ -56,41 +70,45 @@ async def observe(database: Database, service: str, policy: ServicePolicy) -> Ob
         groups = await observations.history(
             session, service, since=now - HISTORY_MS, until=now + MAX_AHEAD_MS
         )
-        versions = await _configs(session, [group.version for group in groups if group.version])
-        windows = {c.window_ms for c in policy.constraints if c.window_ms} | {DAY_MS}
-        traffic = await observations.traffic(session, service, sorted(windows))
-    history, left_out = await asyncio.to_thread(_history, groups, versions, active)
-    return Observed(
-        incumbent=active.config,
-        incumbent_version=active.version,
-        last_change_at=active.applied_at,
-        observed_at=now,
-        history=history,
+        versions = await configs.named(session, [group.version for group in groups if group.version])
+        traffic = await observations.traffic(session, service, traffic_windows(policy))
+    known = Known(
+        now=now,
+        active=active,
+        groups=groups,
+        versions=versions,
         traffic=[Traffic(window_ms=w, requests=n, cost_usd=cost) for w, n, cost in traffic],
-        left_out=left_out,
     )
+    return await asyncio.to_thread(observed_of, known)
 
 
-async def _configs(session: AsyncSession, versions: list[str]) -> dict[str, LLMConfig]:
-    rows = (await session.execute(select(ConfigVersion).where(ConfigVersion.version.in_(versions)))).scalars()
-    return {row.version: LLMConfig.model_validate(row.config) for row in rows}
+def traffic_windows(policy: ServicePolicy) -> list[int]:
+    """The windows (ms) over which a policy asks for the traffic, the shortest first."""
+    return sorted({c.window_ms for c in policy.constraints if c.window_ms} | {DAY_MS})
 
 
-def _history(
-    groups: list[observations.Group], versions: dict[str, LLMConfig], active: configs.ActiveConfig
-) -> tuple[list[Observation], int]:
+def observed_of(known: Known) -> Observed:
     """An observation per configuration; reports without a version go by their model to the incumbent."""
+    active = known.active
     history, left_out = [], 0
-    for group in groups:
-        if group.version in versions:
-            config = versions[group.version]
+    for group in known.groups:
+        if group.version is not None and group.version in known.versions:
+            config = known.versions[group.version]
         elif (group.provider, group.model) == (active.config.provider, active.config.model):
             config = active.config
         else:
             left_out += group.totals.n
             continue
         history.append(observation_of(config, group.totals, incumbent=config == active.config))
-    return history, left_out
+    return Observed(
+        incumbent=active.config,
+        incumbent_version=active.version,
+        last_change_at=active.applied_at,
+        observed_at=known.now,
+        history=history,
+        traffic=list(known.traffic),
+        left_out=left_out,
+    )
 
 
 async def policy_for(
@@ -118,9 +136,29 @@ async def policy_for(
 async def problem_of(
     session: AsyncSession, service: str, observed: Observed, policy: ServicePolicy
 ) -> DecisionProblem:
-    """The decision problem of a service."""
-    refused = await rollouts.rejected(session, service, observed.observed_at - REJECTED_MS)
-    versions = await _configs(session, [rollout.to_version for rollout in refused])
+    """The decision problem of a service, as it is to be decided now."""
+    refused = await rejections(session, service, observed.observed_at - REJECTED_MS)
+    return problem(service, observed, policy, refused)
+
+
+async def rejections(session: AsyncSession, service: str, since: int) -> list[Rejection]:
+    """What the health gate took back since a time (ms), the newest first."""
+    refused = await rollouts.rejected(session, service, since)
+    versions = await configs.named(session, [rollout.to_version for rollout in refused])
+    return [
+        Rejection(
+            config=versions[rollout.to_version],
+            at=rollout.ended_at or rollout.created_at,
+            reason=_reason(rollout.rollback),
+        )
+        for rollout in refused
+    ]
+
+
+def problem(
+    service: str, observed: Observed, policy: ServicePolicy, refused: Sequence[Rejection]
+) -> DecisionProblem:
+    """The decision problem that follows from what was observed, and from what the gate took back of late."""
     return DecisionProblem(
         service=service,
         incumbent=observed.incumbent,
@@ -131,14 +169,7 @@ async def problem_of(
         history=observed.history,
         now=observed.observed_at,
         last_change_at=observed.last_change_at,
-        rejections=[
-            Rejection(
-                config=versions[rollout.to_version],
-                at=rollout.ended_at or rollout.created_at,
-                reason=_reason(rollout.rollback),
-            )
-            for rollout in refused
-        ],
+        rejections=list(refused),
         traffic=observed.traffic,
     )
 

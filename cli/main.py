@@ -5,6 +5,7 @@ from importlib.metadata import version
 import typer
 
 from cli import db
+from cli.backtest import backtest
 from cli.demo import demo
 from cli.dev import dev
 from cli.judge import judge
@@ -33,6 +34,6 @@ def main(
     """Finds better LLM configurations, rolls them out safely, takes them back when they harm."""
 
 
-for command in (dev, serve, worker, replay, judge, demo, openapi):
+for command in (dev, serve, worker, replay, judge, backtest, demo, openapi):
     app.command()(command)
 app.add_typer(db.app, name="db")

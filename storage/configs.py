@@ -1,5 +1,6 @@
 """Configurations: what each scope serves, and its versions."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -100,6 +101,14 @@ async def get_version(session: AsyncSession, version: str) -> ConfigVersion:
     if row is None:
         raise NotFound(f"no version {version!r}")
     return row
+
+
+async def named(session: AsyncSession, versions: Iterable[str]) -> dict[str, LLMConfig]:
+    """The configurations of some versions by name; a name that no version has is left out."""
+    query = select(ConfigVersion.version, ConfigVersion.config).where(
+        ConfigVersion.version.in_(set(versions))
+    )
+    return {row.version: LLMConfig.model_validate(row.config) for row in await session.execute(query)}
 
 
 async def list_versions(

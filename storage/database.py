@@ -70,6 +70,17 @@ class Database:
             async with self._session.begin() as session:
                 yield session
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncSession]:
+        """A session that sees one moment throughout and in which PostgreSQL refuses every write.
+
+        Raises:
+            DatabaseError: PostgreSQL is out of reach.
+        """
+        async with self.transaction() as session:
+            await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+            yield session
+
     async def pool(self) -> "asyncpg.Pool[asyncpg.Record]":
         """The raw asyncpg pool, made at its first use.
 

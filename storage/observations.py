@@ -186,16 +186,29 @@ class Group:
     totals: Totals
 
 
+HISTORY_GROUPS = ("config_version", "provider", "model")
+HISTORY_SKETCHES = ("latency", "tokens_output")
+
+
 async def history(session: AsyncSession, service: str, *, since: int, until: int) -> list[Group]:
     """What a service reported of each version and model in [since, until) (ms), the latest first."""
-    question = Question(
-        Span(since, until),
-        by=("config_version", "provider", "model"),
-        where=(covered := await coverage(session, service)).where("r.service", "r.endpoint"),
+    question = history_question(await coverage(session, service), Span(since, until))
+    return groups_of({cell.group: cell.totals async for cell in rollup_reader.read(session, question)})
+
+
+def history_question(covered: Coverage, span: Span) -> Question:
+    """What to read of the reports that count for a scope to have its history."""
+    return Question(
+        span,
+        by=HISTORY_GROUPS,
+        where=covered.where("r.service", "r.endpoint"),
         parameters=covered.parameters,
-        sketches=("latency", "tokens_output"),
+        sketches=HISTORY_SKETCHES,
     )
-    cells = {cell.group: cell.totals async for cell in rollup_reader.read(session, question)}
+
+
+def groups_of(cells: Mapping[tuple[str | None, ...], Totals]) -> list[Group]:
+    """What was reported by `HISTORY_GROUPS`, the latest first; scores go with the version that they name."""
     scores = _scores_by_version(cells)
     groups = [
         Group(version, provider or "", model or "", replace(totals, **scores.get(version, {})))
@@ -226,15 +239,16 @@ async def traffic(
     now = (await session.execute(select(db_clock()))).scalar_one()
     found = []
     for window in windows_ms:
-        question = Question(
-            Span(now - window, now + MAX_AHEAD_MS),
-            where=covered.where("r.service", "r.endpoint"),
-            parameters=covered.parameters,
-            amounts=("cost",),
-        )
+        question = traffic_question(covered, Span(now - window, now + MAX_AHEAD_MS))
         totals = await rollup_reader.total(session, question)
         found.append((window, totals.n, totals.cost.total if totals.cost.n else None))
     return found
+
+
+def traffic_question(covered: Coverage, span: Span) -> Question:
+    """What to read of the reports that count for a scope to know how many there were, at what cost."""
+    where = covered.where("r.service", "r.endpoint")
+    return Question(span, where=where, parameters=covered.parameters, amounts=("cost",))
 
 
 def _time(millis: int) -> datetime:
