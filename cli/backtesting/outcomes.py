@@ -1,5 +1,7 @@
 """What the record knows of a proposal: a rollout that tried it, or its reports once it was served."""
 
+from itertools import pairwise
+
 from activities import problems
 from domain.analytics import DAY_MS, HOUR_MS
 from domain.backtest.outcome import judge, pairs_between, pairs_of
@@ -68,8 +70,7 @@ class Outcomes:
         named no version then was its too.
         """
         end, cell = self._record.extent.end, max(self._record.extent.history_cell, HOUR_MS)
-        changes = self._record.served.changes(at, end)
-        for since, until in zip(changes, [*changes[1:], end], strict=True):
+        for since, until in pairwise([*self._record.served.changes(at, end), end]):
             active = self._record.active(since)
             if active is None or pool_key(active.config) != pool_key(config):
                 continue

@@ -29,10 +29,10 @@ def ticks(since: int, until: int, every: int) -> range:
     if not found:
         raise InvalidRequest(f"no multiple of {every / 1000:g} s lies between since and until")
     if len(found) > MAX_DECISIONS:
-        least = -(-(until - since) // MAX_DECISIONS // 60_000 + 1) * 60
+        minutes = -(-(until - since) // ((MAX_DECISIONS - 1) * MINUTE_MS))
         raise InvalidRequest(
             f"{len(found):,} decisions, one every {every / 1000:g} s, are more than {MAX_DECISIONS:,}: "
-            f"give less time, or a longer --every ({least:,} s would do)"
+            f"give less time, or a longer --every ({60 * minutes:,} s would do)"
         )
     return found
 
