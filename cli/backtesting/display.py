@@ -107,16 +107,15 @@ def _compared(compared: Compared) -> str:
         text += f", {compared.change:+.1%}"
     if compared.predicted_change is not None:
         text += f"; predicted {compared.predicted_change:+.1%}"
-    if compared.held is not None:
-        text += ", within its interval" if compared.held else ", outside its interval"
+    if compared.interval != "unknown":
+        text += ", within its interval" if compared.interval == "held" else ", outside its interval"
     return text
 
 
 def _kept(kept: Kept) -> str:
-    if kept.kept is None or kept.value is None:
-        return f"{kept.constraint}: not known, {kept.metric} was not measured"
-    stands = "kept" if kept.kept else "breached"
-    return f"{kept.constraint}: {stands}, {kept.metric} was {wording.value(kept.metric, kept.value)}"
+    if kept.value is None:
+        return f"{kept.constraint}: unknown, {kept.metric} was not measured"
+    return f"{kept.constraint}: {kept.standing}, {kept.metric} was {wording.value(kept.metric, kept.value)}"
 
 
 def _print_summary(console: Console, summary: Summary) -> None:

@@ -92,7 +92,9 @@ def summarized(lines: Sequence[Proposal | Skipped]) -> Summary:
         skips=_reasons(skips),
         proposals=len(proposals),
         outcomes=dict(Counter(proposal.outcome.verdict for proposal in proposals)),
-        breaches=sum(any(c.kept is False for c in proposal.outcome.constraints) for proposal in proposals),
+        breaches=sum(
+            any(c.standing == "breached" for c in proposal.outcome.constraints) for proposal in proposals
+        ),
         calibration=_calibration(proposals),
     )
 
@@ -112,12 +114,12 @@ def _calibration(proposals: Sequence[Proposal]) -> Calibration:
     """Of each measured change the first proposal alone: the others were held against the same figures."""
     once = {(p.outcome.deployment_id, p.outcome.since, pool_key(p.config)): p for p in reversed(proposals)}
     known = [proposal for proposal in once.values() if proposal.outcome.evidence != "none"]
-    held = [c.held for proposal in known for c in proposal.outcome.metrics if c.held is not None]
+    intervals = Counter(c.interval for proposal in known for c in proposal.outcome.metrics)
     judged = [p for p in known if p.outcome.verdict in ("better", "worse", "rolled_back")]
     errors = [(p.confidence - (p.outcome.verdict == "better")) ** 2 for p in judged]
     return Calibration(
-        intervals=len(held),
-        held=sum(held),
+        intervals=intervals["held"] + intervals["missed"],
+        held=intervals["held"],
         judged=len(judged),
         brier=sum(errors) / len(errors) if errors else None,
     )

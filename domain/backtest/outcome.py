@@ -6,7 +6,7 @@ from math import sqrt
 
 from scipy.special import ndtr
 
-from domain.backtest.report import Compared, Kept, Outcome, Verdict
+from domain.backtest.report import Compared, Interval, Kept, Outcome, Standing, Verdict
 from domain.decision.acquisition import objective_weights
 from domain.decision.bounds import PER_REQUEST, TRAFFIC_METRICS, Bound, metric_bound
 from domain.decision.history import MetricEstimate, Observation
@@ -154,7 +154,9 @@ def _compared(
         proposed=pair.proposed,
         change=_fraction(pair.incumbent, pair.proposed, worth),
         predicted_change=expected,
-        held=None if predicted is None or before is None else _held(metric, pair, predicted, before),
+        interval="unknown"
+        if predicted is None or before is None
+        else _interval(metric, pair, predicted, before),
     )
 
 
@@ -164,20 +166,20 @@ def _fraction(before: float, after: float, worth: float) -> float | None:
     return (1 if worth > 0 else -1) * (after - before) / abs(before)
 
 
-def _held(metric: str, pair: Pair, predicted: Prediction, before: MetricEstimate) -> bool | None:
+def _interval(metric: str, pair: Pair, predicted: Prediction, before: MetricEstimate) -> Interval:
     """Whether the measured change lies in the 90 % interval of prediction and measurement together.
 
     Changes are compared, not levels: what moved both alike since the prediction is no fault of it.
     """
     if pair.error is None:
-        return None
+        return "unknown"
     low = _change(metric, before.mean, predicted.low)
     mean = _change(metric, before.mean, predicted.mean)
     high = _change(metric, before.mean, predicted.high)
     measured = _change(metric, pair.incumbent, pair.proposed)
     # An end may have been cut off at what the metric can be.
     spread = max(high - mean, mean - low)
-    return abs(measured - mean) <= sqrt(spread**2 + (Z90 * pair.error) ** 2)
+    return "held" if abs(measured - mean) <= sqrt(spread**2 + (Z90 * pair.error) ** 2) else "missed"
 
 
 def _hard_bounds(problem: DecisionProblem) -> list[tuple[Constraint, Bound | None]]:
@@ -204,8 +206,9 @@ def _kept(
     ends = (estimate.mean - width, estimate.mean + width)
     below = bound.low is not None and ends[1] < bound.low
     above = bound.high is not None and ends[0] > bound.high
-    kept = bound.keeps(estimate.mean)
-    return Kept(constraint=name, metric=bound.metric, value=estimate.mean, kept=kept), below or above
+    standing: Standing = "kept" if bound.keeps(estimate.mean) else "breached"
+    kept = Kept(constraint=name, metric=bound.metric, value=estimate.mean, standing=standing)
+    return kept, below or above
 
 
 def _estimate(metric: str, pairs: Mapping[str, Pair], served: Observation | None) -> MetricEstimate | None:

@@ -10,13 +10,15 @@ from domain.plan import Prediction
 
 Verdict = Literal["better", "worse", "undecided", "rolled_back", "unknown"]
 Evidence = Literal["canary", "before-and-after", "none"]
+Interval = Literal["held", "missed", "unknown"]
+Standing = Literal["kept", "breached", "unknown"]
 
 
 class Compared(Message):
     """A metric of the incumbent and of what was proposed, in its own unit, where both were measured.
 
-    `change` is a fraction of the incumbent's, positive is better; so is `predicted_change`. `held`: whether
-    what was measured lies within the predicted 90 % interval of the change, as uncertain as both are.
+    `change` is a fraction of the incumbent's, positive is better; so is `predicted_change`. `interval` tells
+    whether what was measured lies within the predicted 90 % interval, both being as uncertain as they are.
     """
 
     metric: str
@@ -24,16 +26,16 @@ class Compared(Message):
     proposed: float
     change: float | None = None
     predicted_change: float | None = None
-    held: bool | None = None
+    interval: Interval
 
 
 class Kept(Message):
-    """A hard constraint, and whether what was measured keeps it; None where that was not measured."""
+    """A hard constraint, and whether what was measured keeps it; unknown where that was not measured."""
 
     constraint: str
     metric: str
     value: float | None = None
-    kept: bool | None = None
+    standing: Standing = "unknown"
 
 
 class Outcome(Message):

@@ -107,9 +107,9 @@ async def test_a_rollout_that_completed_shows_what_the_proposal_was_worth(
     assert cost["incumbent"] == pytest.approx(0.01, rel=0.01)
     assert cost["proposed"] == pytest.approx(0.001, rel=0.01)
     assert cost["change"] == pytest.approx(0.9, rel=0.01)
-    assert cost["held"] is True
+    assert cost["interval"] == "held"
     assert outcome["constraints"] == [
-        {"constraint": "floor", "metric": "quality.avg", "value": 80.0, "kept": True}
+        {"constraint": "floor", "metric": "quality.avg", "value": 80.0, "standing": "kept"}
     ]
     assert summary["decisions"] == summary["proposing"] + summary["skipping"]
     assert summary["proposing"] == proposal["times"]
@@ -189,10 +189,10 @@ async def test_without_a_rollout_beside_it_figures_are_before_and_after(
     assert outcome["requests"] == 160
     assert "whatever else changed since" in outcome["words"]
     # Scores that name no version are nobody's.
-    assert outcome["constraints"][0].get("kept") is (False if names_its_version else None)
+    assert outcome["constraints"][0]["standing"] == ("breached" if names_its_version else "unknown")
     cost = next(found for found in outcome["metrics"] if found["metric"] == "cost.avg")
     assert cost["change"] == pytest.approx(-1.0, rel=0.02)
-    assert cost["held"] is False
+    assert cost["interval"] == "missed"
     assert summary["breaches"] == names_its_version
 
 

@@ -66,9 +66,9 @@ def test_a_reason_is_told_without_its_figures_but_with_its_models() -> None:
 
 def test_a_measured_change_counts_once_in_the_calibration() -> None:
     metrics = [
-        Compared(metric="cost.avg", incumbent=2, proposed=1, held=True),
-        Compared(metric="quality.avg", incumbent=2, proposed=1, held=False),
-        Compared(metric="latency.p95", incumbent=2, proposed=1),
+        Compared(metric="cost.avg", incumbent=2, proposed=1, interval="held"),
+        Compared(metric="quality.avg", incumbent=2, proposed=1, interval="missed"),
+        Compared(metric="latency.p95", incumbent=2, proposed=1, interval="unknown"),
     ]
     known = {"evidence": "canary", "words": "", "metrics": metrics}
     outcomes = {

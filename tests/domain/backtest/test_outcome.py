@@ -77,22 +77,22 @@ def test_what_was_not_measured_is_named_and_not_weighed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("proposed", "error", "held"),
+    ("proposed", "error", "interval"),
     [
-        (0.005, 0.0, True),
-        (0.0061, 0.0, False),
-        (0.0039, 0.0, False),
-        (0.0061, 0.1, True),
-        (0.0061, None, None),
+        (0.005, 0.0, "held"),
+        (0.0061, 0.0, "missed"),
+        (0.0039, 0.0, "missed"),
+        (0.0061, 0.1, "held"),
+        (0.0061, None, "unknown"),
     ],
 )
 def test_an_interval_holds_a_change_within_its_own_error_and_the_measurement_s(
-    proposed: float, error: float | None, held: bool | None
+    proposed: float, error: float | None, interval: str
 ) -> None:
     """Predicted is half the cost, give or take 0.18 of its logarithm."""
     predicted = plan(cost_avg=(0.005 * 0.835, 0.005, 0.005 * 1.197))
     (compared,) = told({"cost.avg": Pair(0.01, proposed, error)}, plan=predicted).metrics
-    assert compared.held is held
+    assert compared.interval == interval
     assert compared.change == pytest.approx((0.01 - proposed) / 0.01)
     assert compared.predicted_change == pytest.approx(0.5)
 
@@ -100,7 +100,7 @@ def test_an_interval_holds_a_change_within_its_own_error_and_the_measurement_s(
 def test_what_moved_both_alike_is_no_fault_of_the_prediction() -> None:
     predicted = plan(cost_avg=(0.0045, 0.005, 0.0055))
     (compared,) = told({"cost.avg": Pair(0.02, 0.01, 0.01)}, plan=predicted).metrics
-    assert compared.held is True
+    assert compared.interval == "held"
 
 
 def test_hard_constraints_are_held_against_what_was_served() -> None:
@@ -109,15 +109,15 @@ def test_hard_constraints_are_held_against_what_was_served() -> None:
     soft = Constraint(id="soft", type="soft", metric="cost.avg", max=0)
     pairs = {"cost.avg": Pair(0.01, 0.001, 0.01)}
     breached = told(pairs, floor, slow, soft, served=seen(quality_avg=(60.0, 1.0)))
-    assert [(kept.constraint, kept.value, kept.kept) for kept in breached.constraints] == [
-        ("floor", 60.0, False),
-        ("slow", None, None),
+    assert [(kept.constraint, kept.value, kept.standing) for kept in breached.constraints] == [
+        ("floor", 60.0, "breached"),
+        ("slow", None, "unknown"),
     ]
     assert breached.verdict == "worse"
     # Past it, but within what chance could do.
     near = told(pairs, floor, served=seen(quality_avg=(69.0, 1.0)))
-    assert (near.constraints[0].kept, near.verdict) == (False, "better")
-    assert told(pairs, floor, served=seen(quality_avg=(75.0, 1.0))).constraints[0].kept is True
+    assert (near.constraints[0].standing, near.verdict) == ("breached", "better")
+    assert told(pairs, floor, served=seen(quality_avg=(75.0, 1.0))).constraints[0].standing == "kept"
 
 
 def test_pairs_come_from_both_arms_of_the_last_look() -> None:
