@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from threadpoolctl import threadpool_limits
+
 from activities import problems
 from cli.backtesting.outcomes import Outcomes
 from domain.analytics import DAY_MS, HOUR_MS, MAX_WINDOW_MS
@@ -63,7 +65,10 @@ async def run_backtest(
         OptimizerError: the time makes no sense, or the database does not answer.
     """
     replay = await load(database, options)
-    lines = merged(_decisions(replay, options.policy, strategy, progress), Outcomes(replay.record).of)
+    decisions = _decisions(replay, options.policy, strategy, progress)
+    # A decision's matrices are small: on more threads the linear algebra takes longer, not less.
+    with threadpool_limits(limits=1, user_api="blas"):
+        lines = merged(decisions, Outcomes(replay.record).of)
     return Backtest(heading=_heading(options, replay), lines=lines, summary=summarized(lines))
 
 
