@@ -55,7 +55,37 @@ def calibration(deployment: str, began: int, ended: int) -> Json:
 
 def savings(deployment: str, began: int, ended: int) -> Json:
     """What one deployment saved."""
-    return {"requests": 630, "usd": 3.19, "low": 3.02, "high": 3.34}
+    return {
+        "total": 1,
+        "sums": {
+            "deployments": 1,
+            "unmeasured": 0,
+            "measured": _MEASURED_SAVINGS,
+            "projected": _PROJECTED_SAVINGS,
+            "both": _BOTH_SAVINGS,
+            "expected": _EXPECTED_SAVINGS,
+            "cameTo": _BOTH_SAVINGS,
+        },
+        "deployments": [
+            {
+                "deploymentId": deployment,
+                "service": "chat-service",
+                "scope": "chat-service",
+                "fromVersion": "chat-service@1",
+                "toVersion": "chat-service@2",
+                "status": "completed",
+                "openedAt": began,
+                "settledAt": ended,
+                "control": 0.0054,
+                "canary": 0.00033,
+                "promised": {"usd": 0.00516, "low": 0.00513, "high": 0.00519},
+                "showed": {"usd": 0.00507, "low": 0.0048, "high": 0.0053},
+                "measured": _MEASURED_SAVINGS,
+                "projected": _PROJECTED_SAVINGS,
+                "expected": _EXPECTED_SAVINGS,
+            }
+        ],
+    }
 
 
 def _entry(deployment: str, began: int, ended: int) -> Json:
