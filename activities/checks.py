@@ -5,15 +5,13 @@ from collections.abc import Iterable
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.config import LLMConfig
-from domain.deployment import GuardrailReading
 from domain.gate.bucket import ArmBucket, Bucket
 from domain.gate.settings import GateSettings
 from domain.gate.state import GateState, observe
 from domain.gate.verdict import Judgement, judge
-from domain.metrics import HIGHER_IS_BETTER
 from domain.policy import ServicePolicy
 from domain.rollout_plan import RolloutPlan
-from storage import configs, control, observations, rollouts
+from storage import configs, control, ledger, observations, rollouts
 from storage.observations import Arm, Samples
 from storage.tables import Rollout, RolloutCheck
 from workflows import messages as m
@@ -78,7 +76,7 @@ async def _look(session: AsyncSession, row: Rollout, arg: m.CheckInput) -> Rollo
     row.gate_state = gate.to_json()
     row.bucket_until = until
     row.check_number = arg.number
-    row.improvements = _improvements(judgement.guardrails)
+    await ledger.record(session, row, gate, policy)
     made = RolloutCheck(
         deployment_id=row.id,
         number=arg.number,
@@ -119,16 +117,6 @@ def _bucket_of(samples: Samples) -> ArmBucket:
         cost_usd=samples.cost_usd,
         quality=samples.quality,
     )
-
-
-def _improvements(readings: Iterable[GuardrailReading]) -> dict[str, float]:
-    """Canary against control as a fraction of control, positive is better, where both were measured."""
-    found = {}
-    for reading in readings:
-        if reading.difference is not None and reading.control:
-            change = reading.difference / abs(reading.control)
-            found[reading.metric] = change if reading.metric in HIGHER_IS_BETTER else -change
-    return found
 
 
 def _table(judgement: Judgement) -> str:

@@ -95,6 +95,7 @@ class OptimizationActivities:
         async with self._database.transaction() as session:
             part = await optimizations.part(session, arg.optimization_id, arg.service)
             part.decided_at = db_now()
+            part.widening = problem.widening
             if isinstance(outcome, Skip):
                 part.plan, part.reasoning = None, outcome.reasoning
                 return m.ServiceNote(proceed=False, note=outcome.reasoning)
@@ -142,7 +143,7 @@ class OptimizationActivities:
 
     async def _open(self, session: AsyncSession, arg: m.ServiceInput, policy: ServicePolicy) -> Rollout:
         run = await optimizations.get(session, arg.optimization_id)
-        part = await optimizations.part(session, arg.optimization_id, arg.service)
+        part, observed = await _observed(session, arg)
         plan = OptimizationPlan.model_validate(part.plan)
         rate = await observations.request_rate(session, arg.service, step_seconds=policy.rollout.step_seconds)
         rollout = await rollouts.open_rollout(
@@ -156,7 +157,7 @@ class OptimizationActivities:
                 by="optimizer",
                 reason=plan.rationale,
                 optimization_id=run.id,
-                predicted={name: value.to_json() for name, value in plan.predictions.items()},
+                promise=problems.promise_of(plan, observed, part.widening or {}),
             ),
             epoch=run.epoch,
         )

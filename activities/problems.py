@@ -12,13 +12,16 @@ from domain.base import Message
 from domain.config import LLMConfig
 from domain.decision.estimates import observation_of
 from domain.decision.history import Observation
+from domain.decision.pooling import pool
 from domain.decision.problem import DecisionProblem, Rejection, Traffic
 from domain.errors import InvalidRequest
+from domain.ledger.entry import Promise
 from domain.optimization import OptimizationRequest
+from domain.plan import OptimizationPlan
 from domain.policy import ServicePolicy
 from domain.reports import MAX_AHEAD_MS
 from domain.scope import Scope
-from storage import configs, observations, rollouts, services
+from storage import configs, ledger, observations, rollouts, services
 from storage.database import Database
 
 DAY_MS = 86_400_000
@@ -171,6 +174,19 @@ def problem(
         last_change_at=observed.last_change_at,
         rejections=list(refused),
         traffic=observed.traffic,
+        widening=await ledger.widening_of(session, service),
+    )
+
+
+def promise_of(plan: OptimizationPlan, observed: Observed, widening: dict[str, float]) -> Promise:
+    """What a plan promises, for the ledger: its levels beside the incumbent's, which they started from."""
+    pooled = pool(observed.history, observed.incumbent, observed.observed_at)
+    present = pooled[0].metrics if pooled and pooled[0].incumbent else {}
+    return Promise(
+        predictions=plan.predictions,
+        confidence=plan.confidence,
+        incumbent={metric: estimate.mean for metric, estimate in present.items()},
+        widening=widening,
     )
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from api import examples_of_ledger
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -374,6 +376,8 @@ EXAMPLES: dict[str, Example] = {
     ),
     "getHistory": Example(_HISTORY),
     "getBaselines": Example(_BASELINES),
+    "getCalibration": Example(examples_of_ledger.calibration(_DEPLOYMENT, _BEGAN, _ENDED)),
+    "getSavings": Example(examples_of_ledger.savings(_DEPLOYMENT, _BEGAN, _ENDED)),
     "listEvents": Example({"total": 1, "events": [_CHANGED]}),
     "listWebhooks": Example({"total": 1, "webhooks": [_MADE_WEBHOOK]}),
     "createWebhook": Example(_MADE_WEBHOOK, _GIVEN_WEBHOOK),

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.optimization_event import OptimizationEvent
 from storage import history_events as told
+from storage import ledger
 from storage.tables import ConfigVersion, Optimization, OptimizedService, Rollout
 
 _ANALYSIS, _DECISION, _DEPLOYMENT, _ROLLBACK = range(4)
@@ -72,6 +73,7 @@ class _Records:
     runs: dict[str, Optimization]
     rollouts: dict[str, Rollout]
     configs: dict[str, dict[str, Any]]
+    improvements: dict[str, dict[str, float]]
 
 
 async def _events(session: AsyncSession, page: Sequence[Row[Any]]) -> list[OptimizationEvent]:
@@ -98,6 +100,7 @@ async def _load(session: AsyncSession, page: Sequence[Row[Any]]) -> _Records:
         runs={row.id: row for row in (await session.execute(runs)).scalars()},
         rollouts=opened,
         configs={row.version: row.config for row in (await session.execute(configs)).scalars()},
+        improvements=await ledger.improvements(session, sorted(opened)),
     )
 
 
@@ -109,8 +112,9 @@ def _event(records: _Records, key: Row[Any]) -> OptimizationEvent:
         return told.decision(run, part, records.rollouts.get(part.deployment_id or ""), at=key.at)
     rollout = records.rollouts[key.id]
     before, after = records.configs[rollout.from_version], records.configs[rollout.to_version]
+    improvements = records.improvements.get(rollout.id)
     if key.kind == _ROLLBACK:
-        return told.rollback(rollout, served=after, restored=before, at=key.at)
+        return told.rollback(rollout, served=after, restored=before, improvements=improvements, at=key.at)
     run_id = rollout.optimization_id or ""
     return told.deployment(
         rollout,
@@ -118,5 +122,6 @@ def _event(records: _Records, key: Row[Any]) -> OptimizationEvent:
         after=after,
         run=records.runs.get(run_id),
         part=records.parts.get((run_id, rollout.scope)),
+        improvements=improvements,
         at=key.at,
     )

@@ -56,6 +56,7 @@ def deployment(
     after: dict[str, Any],
     run: Optimization | None,
     part: OptimizedService | None,
+    improvements: dict[str, float] | None,
     at: int,
 ) -> OptimizationEvent:
     """A rollout with what has come of it so far; `run` and `part` are those whose plan it carries out."""
@@ -77,7 +78,7 @@ def deployment(
             "proposedConfig": after,
             "decision": "optimize",
             "reasoning": rollout.reason,
-            "actualImprovement": rollout.improvements or None,
+            "actualImprovement": improvements,
             "executed": rollout.step >= 0,
             "executionStrategy": rollout.strategy,
             "executionDurationMs": (rollout.ended_at or 0) - (rollout.started_at or 0) if timed else None,
@@ -88,7 +89,12 @@ def deployment(
 
 
 def rollback(
-    rollout: Rollout, *, served: dict[str, Any], restored: dict[str, Any], at: int
+    rollout: Rollout,
+    *,
+    served: dict[str, Any],
+    restored: dict[str, Any],
+    improvements: dict[str, float] | None,
+    at: int,
 ) -> OptimizationEvent:
     """A rollout taken back: by a metric past its threshold, by another event, or by hand."""
     why = TakenBack.model_validate(rollout.rollback)
@@ -103,7 +109,7 @@ def rollback(
         proposedConfig=restored,
         decision="rollback",
         reasoning=why.reason,
-        actualImprovement=rollout.improvements or None,
+        actualImprovement=improvements,
         executed=True,
         executionStrategy="immediate",
         success=True,

@@ -11,7 +11,7 @@ from domain.errors import Conflict, NotFound
 from domain.ids import new_id
 from domain.optimization import OptimizationRequest, OptimizationStatus, Phase
 from domain.plan import Decision, OptimizationPlan, OptimizationResult, ResultDeployment
-from storage import control, rollback
+from storage import control, ledger, rollback
 from storage.run_end import duration, end_runs
 from storage.tables import Optimization, OptimizedService, Rollout, Service, db_now
 
@@ -226,7 +226,7 @@ async def _result(session: AsyncSession, row: Optimization) -> OptimizationResul
     covered = await parts(session, row.id)
     query = select(Rollout).where(Rollout.optimization_id == row.id).order_by(Rollout.scope)
     started = list((await session.execute(query)).scalars())
-    improvements = next((rollout.improvements for rollout in started if rollout.improvements), None)
+    improvements = await ledger.of_run(session, [rollout.id for rollout in started])
     return OptimizationResult.model_validate(
         {
             "decision": row.decision or "skip",
@@ -242,7 +242,7 @@ async def _result(session: AsyncSession, row: Optimization) -> OptimizationResul
                 for rollout in started
             ],
             "changesApplied": bool(started),
-            "improvements": improvements if len(started) == 1 else None,
+            "improvements": improvements,
             "durationMs": duration(row),
         }
     )

@@ -4,7 +4,7 @@ from sqlalchemy import func, literal, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.deployment import OPEN_STATUSES
-from storage import configs
+from storage import configs, ledger
 from storage.events import emit
 from storage.tables import Millis, Rollout, RolloutStep, db_now
 
@@ -36,6 +36,7 @@ async def roll_back(
     rollout.rollback = {"reason": reason, "automatic": automatic, "triggers": triggers or []}
     await session.flush()
     await _end_step(session, rollout, verdict, at)
+    await ledger.settle(session, rollout)
     data = {
         "deploymentId": rollout.id,
         "fromVersion": rollout.to_version,

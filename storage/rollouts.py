@@ -10,10 +10,11 @@ from domain.config import LLMConfig
 from domain.deployment import OPEN_STATUSES, DeploymentStatus
 from domain.errors import Conflict, NotFound
 from domain.ids import new_id
+from domain.ledger.entry import Promise
 from domain.policy import ServicePolicy
 from domain.rollout_plan import RolloutPlan
 from domain.scope import parse_scope
-from storage import configs, control, optimizations
+from storage import configs, control, ledger, optimizations
 from storage.events import emit
 from storage.tables import Rollout, RolloutCheck, RolloutStep, ScopeState, db_clock, db_now
 
@@ -41,7 +42,7 @@ class NewRollout:
     reason: str
     derived_from: str | None = None
     optimization_id: str | None = None
-    predicted: dict[str, Any] | None = None
+    promise: Promise | None = None
 
 
 async def open_rollout(session: AsyncSession, new: NewRollout, *, epoch: int | None = None) -> Rollout:
@@ -89,13 +90,13 @@ async def open_rollout(session: AsyncSession, new: NewRollout, *, epoch: int | N
         optimization_id=new.optimization_id,
         plan=new.plan.to_json(),
         policy=new.policy.to_json(),
-        predicted=new.predicted,
         status="pending",
         epoch=row.epoch,
     )
     session.add(rollout)
     await session.flush()
     await session.refresh(rollout)
+    await ledger.promise(session, rollout, new.promise)
     return rollout
 
 
@@ -349,6 +350,7 @@ async def complete(session: AsyncSession, deployment_id: str, *, fence: int) -> 
     row.watched_until = None
     row.ended_at = db_now()
     await session.flush()
+    await ledger.settle(session, row)
     emit(session, "deployment.completed", row.scope, _event(row, 100.0))
     return True
 
@@ -362,6 +364,7 @@ async def fail(session: AsyncSession, row: Rollout, error: str) -> None:
     row.watched_until = None
     row.ended_at = db_now()
     await session.flush()
+    await ledger.settle(session, row)
     emit(session, "deployment.failed", row.scope, _event(row, 0.0) | {"error": error})
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.scope import GLOBAL
+from storage import ledger
 from storage.events import emit
 from storage.tables import Optimization, OptimizedService, db_now
 
@@ -33,6 +34,10 @@ async def end_runs(session: AsyncSession, rows: Sequence[Optimization]) -> None:
             "duration": duration(row),
             "changesApplied": row.status == "completed" and any(part.deployment_id for part in parts),
         }
+        started = [part.deployment_id for part in parts if part.deployment_id]
+        improvements = await ledger.of_run(session, started)
+        if improvements is not None:
+            data["improvements"] = improvements
         emit(session, "optimization.complete", parts[0].service if len(parts) == 1 else GLOBAL, data)
 
 

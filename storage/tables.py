@@ -144,7 +144,6 @@ class Rollout(Base):
     optimization_id: Mapped[str | None]
     plan: Mapped[Json]
     policy: Mapped[Json]
-    predicted: Mapped[Json | None]
     status: Mapped[str]
     step: Mapped[int] = mapped_column(Integer, server_default="-1")
     traffic_percent: Mapped[float] = mapped_column(Float, server_default="0")
@@ -155,7 +154,6 @@ class Rollout(Base):
     check_number: Mapped[int] = mapped_column(Integer, server_default="0")
     bucket_until: Mapped[int | None] = mapped_column(Millis)
     gate_state: Mapped[Json | None]
-    improvements: Mapped[Json | None]
     rollback: Mapped[Json | None]
     error: Mapped[str | None]
     created_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
@@ -196,6 +194,47 @@ class RolloutCheck(Base):
     result: Mapped[Json]
 
 
+class LedgerRollout(Base):
+    """What a deployment promised and came to as a whole; its metrics are in `LedgerMetric`. Never deleted.
+
+    `utility` is against the incumbent, as measured at the last check, and `came_true` whether it is what the
+    `confidence` was about; None while an objective has not been measured. `stopped`: the gate ended it on its
+    figures. `settled_at` and `outcome` None: it is open.
+    """
+
+    __tablename__ = "ledger_rollouts"
+    deployment_id: Mapped[str] = mapped_column(
+        ForeignKey("rollouts.id", ondelete="CASCADE"), primary_key=True
+    )
+    service: Mapped[str]
+    scope: Mapped[str]
+    confidence: Mapped[float | None] = mapped_column(Float)
+    utility: Mapped[float | None] = mapped_column(Float)
+    utility_se: Mapped[float | None] = mapped_column(Float)
+    came_true: Mapped[bool | None] = mapped_column(Boolean)
+    stopped: Mapped[bool] = mapped_column(Boolean, server_default="false")
+    outcome: Mapped[str | None]
+    opened_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+    settled_at: Mapped[int | None] = mapped_column(Millis)
+
+
+class LedgerMetric(Base):
+    """A metric of a deployment: the prediction that it began with, and the measurement of its last check.
+
+    `incumbent` is the level that the prediction started from, `widening` the factor by which it was widened.
+    """
+
+    __tablename__ = "ledger_metrics"
+    deployment_id: Mapped[str] = mapped_column(
+        ForeignKey("ledger_rollouts.deployment_id", ondelete="CASCADE"), primary_key=True
+    )
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    predicted: Mapped[Json | None]
+    incumbent: Mapped[float | None] = mapped_column(Float)
+    widening: Mapped[float] = mapped_column(Float, server_default="1")
+    measured: Mapped[Json | None]
+
+
 class Optimization(Base):
     """A run of the loop over some services."""
 
@@ -222,7 +261,8 @@ class Optimization(Base):
 class OptimizedService(Base):
     """A service's part in an optimization. A service has one open at a time.
 
-    `analyzed_at` and `decided_at` are None while that has not been done, or where the run ended before it.
+    `widening` maps metrics to the factors that the plan's predictions were widened by. `analyzed_at` and
+    `decided_at` are None while that has not been done, or where the run ended before it.
     """
 
     __tablename__ = "optimized_services"
@@ -235,6 +275,7 @@ class OptimizedService(Base):
     observation: Mapped[Json | None]
     analysis: Mapped[Json | None]
     plan: Mapped[Json | None]
+    widening: Mapped[Json | None]
     reasoning: Mapped[str | None]
     deployment_id: Mapped[str | None]
     analyzed_at: Mapped[int | None] = mapped_column(Millis)

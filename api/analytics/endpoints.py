@@ -1,11 +1,10 @@
 """`/analytics`: what was recorded, what was decided, and what to compare with."""
 
 import asyncio
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
-from api.analytics.queries import MetricsParametersDep, Services, service_names
+from api.analytics.queries import MetricsParametersDep, Services, Since, service_names
 from api.auth import Reader
 from api.body import StrictRoute
 from api.paging import PageQuery
@@ -19,8 +18,6 @@ from domain.series import MetricsQueryResponse
 from storage import analytics, baselines, history
 
 router = APIRouter(prefix="/analytics", tags=["analytics"], route_class=StrictRoute)
-
-Moment = Annotated[int | None, Query(ge=0, le=10**14, description="Milliseconds since the epoch.")]
 
 
 class HistoryResponse(Message):
@@ -54,8 +51,8 @@ async def get_history(
     _: Reader,
     page: PageQuery,
     services: Services = None,
-    start: Moment = None,
-    end: Moment = None,
+    start: Since = None,
+    end: Since = None,
 ) -> HistoryResponse:
     """What was analysed, decided, rolled out and taken back in [start, end), the newest first.
 

@@ -33,6 +33,9 @@ Dimensions = Annotated[str, _shown_as(rf"{'|'.join(LABELS)}|tags\.[^,]{{1,{MAX_T
 Services = Annotated[
     list[ServiceNames] | None, Query(description="Repeated or comma-separated; all, if left out.")
 ]
+Since = Annotated[int | None, Query(ge=0, le=10**14, description="Milliseconds since the epoch.")]
+"""An end of a window of what was decided and done, either of which may be left open."""
+
 Moment = Query(ge=EARLIEST_MS, le=LATEST_MS, description="Milliseconds since the epoch.")
 
 

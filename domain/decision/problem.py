@@ -32,7 +32,8 @@ class DecisionProblem(Message):
     """Everything that a decision for one service rests on; times are ms, `now` included.
 
     `incumbent` is the present configuration. Its observations in the history are known by its settings (see
-    `pooling`), so that what was measured of it in an earlier version counts too.
+    `pooling`), so that what was measured of it in an earlier version counts too. `widening` maps metrics to
+    the factor, at least 1, on the standard deviation of what is predicted of them.
     """
 
     service: str
@@ -46,6 +47,7 @@ class DecisionProblem(Message):
     last_change_at: int | None = None
     rejections: list[Rejection] = Field(default_factory=list)
     traffic: list[Traffic] = Field(default_factory=list)
+    widening: dict[str, float] = Field(default_factory=dict)
 
 
 class Skip(Message):

@@ -21,7 +21,7 @@ def reading(state: GateState, finding: Finding) -> GuardrailReading:
     """The guardrail's figures in its metric's own unit; difference, low and high are canary less control."""
     if finding.key == "tail":
         return _tail(state, finding)
-    pair, enough, doubt = _pair(state, finding.key)
+    pair, enough, doubt = compared(state, finding.key)
     if pair.weight == 0:
         return _alone(state, finding)
     difference = pair.canary_mean - pair.control_mean
@@ -61,7 +61,7 @@ def trigger(state: GateState, finding: Finding) -> RollbackTrigger:
     return RollbackTrigger(metric=METRIC_OF[finding.key], threshold=threshold or 0.0, actual=actual or 0.0)
 
 
-def _pair(state: GateState, key: Key) -> tuple[PairSums, int, float]:
+def compared(state: GateState, key: Key) -> tuple[PairSums, int, float]:
     """Both arms' sums, the values that an interval needs, and the doubt about their variance."""
     if key == "errors":
         return state.errors.pair, 1, 1.0

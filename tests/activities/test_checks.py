@@ -8,7 +8,7 @@ import pytest_asyncio
 from activities import checks
 from domain.gate.state import GateState
 from domain.policy import ServicePolicy
-from storage import control
+from storage import control, ledger
 from storage.database import Database
 from storage.rollouts import LeaseLapsed, RolloutClosed
 from storage.tables import Rollout
@@ -264,8 +264,8 @@ async def test_measured_improvements_are_fractions_of_control_and_positive_where
     await score(database, 80.0, version="chat@1")
     await score(database, 88.0, version="chat@2")
     await look(database, deployment_id)
-    improvements = (await get_rollout(database, deployment_id)).improvements
-    assert improvements is not None
+    async with database.transaction() as session:
+        improvements = (await ledger.improvements(session, [deployment_id]))[deployment_id]
     assert improvements["cost.avg"] == pytest.approx(0.75)
     assert improvements["latency.avg"] == pytest.approx(-0.25)
     assert improvements["quality.avg"] == pytest.approx(0.1)

@@ -18,7 +18,7 @@ ROW = re.compile(r"^\| `([^`]+)` \| (.+) \|$", re.MULTILINE)
 LATER = "with the analysis"
 # What only the analysis brings.
 OF_THE_ANALYSIS = {
-    *(f"GET /api/v1/analytics/{found}" for found in ("anomalies", "trends", "calibration", "savings")),
+    *(f"GET /api/v1/analytics/{found}" for found in ("anomalies", "trends")),
     "anomaly.detected",
 }
 

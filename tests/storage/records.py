@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import select
 
 from domain.config import LLMConfig
+from domain.ledger.entry import Promise
 from domain.optimization import OptimizationRequest
 from domain.policy import ServicePolicy, Strategy
 from domain.rollout_plan import plan_rollout
@@ -90,9 +91,17 @@ async def open_run(database: Database, *names: str, **given: Any) -> Optimizatio
         return await optimizations.open_optimization(session, request, **fields)
 
 
-async def open_for_run(database: Database, run: Optimization, scope: str, model: str) -> Rollout:
+async def open_for_run(
+    database: Database,
+    run: Optimization,
+    scope: str,
+    model: str,
+    *,
+    promise: Promise | None = None,
+    policy: ServicePolicy | None = None,
+) -> Rollout:
     """The rollout of a run's plan."""
-    policy = ServicePolicy(service=scope)
+    policy = policy or ServicePolicy(service=scope)
     new = rollouts.NewRollout(
         scope=scope,
         config=config(model),
@@ -102,6 +111,7 @@ async def open_for_run(database: Database, run: Optimization, scope: str, model:
         by="optimizer",
         reason="cheaper",
         optimization_id=run.id,
+        promise=promise,
     )
     async with database.transaction() as session:
         return await rollouts.open_rollout(session, new, epoch=run.epoch)

@@ -11,6 +11,7 @@ from storage import history, optimizations, rollback, rollouts
 from storage.database import Database
 from storage.tables import Optimization, Rollout, db_now
 from tests.storage import records
+from tests.storage.ledgers import measured
 from tests.storage.records import change, config, first_config, make, open_run
 
 PLAN = OptimizationPlan(
@@ -80,9 +81,7 @@ async def test_a_run_that_was_rolled_out(database: Database) -> None:
     rollout = await deploy(database, run, "chat")
     await finish(database, run)
     await records.complete(database, rollout.id)
-    async with database.transaction() as session:
-        row = await rollouts.lock(session, rollout.id)
-        row.improvements = {"cost.avg": 0.35}
+    await measured(database, rollout.id, cost=(0.010, 0.0065))
     total, found = await events(database)
     assert (total, [event.type for event in found]) == (3, ["deployment", "decision", "analysis"])
     assert [event.timestamp for event in found] == sorted((event.timestamp for event in found), reverse=True)
@@ -104,7 +103,7 @@ async def test_a_run_that_was_rolled_out(database: Database) -> None:
         "type": "deployment",
         "triggerDetails": of_run | {"deploymentId": rollout.id},
         "reasoning": "cheaper",
-        "actualImprovement": {"cost.avg": 0.35},
+        "actualImprovement": pytest.approx({"cost.avg": 0.35}),
         "executionDurationMs": row.ended_at - row.started_at,
         "success": True,
     }

@@ -1,6 +1,7 @@
 """A run of the loop, with all its real activities."""
 
 import asyncio
+import math
 
 import pytest
 from sqlalchemy import select
@@ -11,7 +12,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.optimization import OptimizationActivities
 from domain.decision.strategy import StructuredPriorStrategy
-from storage import control, history, services
+from storage import control, history, ledger, services
+from storage.ledger import Selection
 from storage.tables import Rollout
 from tests.workflows.lab import CANDIDATE, Lab, RunHandle, policy
 from tests.workflows.traffic import Arm
@@ -83,6 +85,17 @@ async def test_a_run_goes_through_its_phases_and_starts_the_rollout_of_its_plan(
 
     async with lab.database.transaction() as session:
         _, told = await history.list_events(session, limit=10, offset=0)
+        entries = await ledger.entries(session, Selection())
+        ((confidence, _),) = await ledger.confidences(session, Selection())
+    # Each prediction is kept with what it started from, beside what was measured.
+    assert confidence == plan.confidence
+    promised = {entry.metric: entry for entry in entries if entry.predicted}
+    assert {metric: entry.predicted for metric, entry in promised.items()} == plan.predictions
+    cost = promised["cost.avg"]
+    assert cost.outcome == "completed"
+    assert cost.incumbent == pytest.approx(0.002, rel=0.05)
+    assert cost.comparison is not None
+    assert cost.comparison.measured == pytest.approx(math.log(0.9), abs=0.05)
     assert [event.type for event in told] == ["deployment", "decision", "analysis"]
     deployed, decided, analysed = told
     assert deployed.actual_improvement == result.improvements
