@@ -141,7 +141,7 @@ async def problem_of(
 ) -> DecisionProblem:
     """The decision problem of a service, as it is to be decided now."""
     refused = await rejections(session, service, observed.observed_at - REJECTED_MS)
-    return problem(service, observed, policy, refused)
+    return problem(service, observed, policy, refused, await ledger.widening_of(session, service))
 
 
 async def rejections(session: AsyncSession, service: str, since: int) -> list[Rejection]:
@@ -159,9 +159,15 @@ async def rejections(session: AsyncSession, service: str, since: int) -> list[Re
 
 
 def problem(
-    service: str, observed: Observed, policy: ServicePolicy, refused: Sequence[Rejection]
+    service: str,
+    observed: Observed,
+    policy: ServicePolicy,
+    refused: Sequence[Rejection],
+    widening: dict[str, float],
 ) -> DecisionProblem:
-    """The decision problem that follows from what was observed, and from what the gate took back of late."""
+    """The decision problem that follows from what was observed, what the gate took back of late, and how far
+    predictions are to be widened.
+    """
     return DecisionProblem(
         service=service,
         incumbent=observed.incumbent,
@@ -174,7 +180,7 @@ def problem(
         last_change_at=observed.last_change_at,
         rejections=list(refused),
         traffic=observed.traffic,
-        widening=await ledger.widening_of(session, service),
+        widening=widening,
     )
 
 

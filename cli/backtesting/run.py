@@ -145,7 +145,7 @@ def problem_at(replay: Replay, policy: ServicePolicy, moment: int) -> tuple[Deci
         traffic=[Traffic(window_ms=w, requests=n, cost_usd=cost) for w, n, cost in traffic],
     )
     refused = [found for found in replay.refused if moment - problems.REJECTED_MS <= found.at <= moment]
-    return problems.problem(policy.service, problems.observed_of(known), policy, refused), active.version
+    return problems.problem(policy.service, problems.observed_of(known), policy, refused, {}), active.version
 
 
 def _heading(options: Options, replay: Replay) -> Heading:
