@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from domain.conditions import Rule
 from domain.errors import InvalidRequest
 from domain.rules.needs import needs
-from domain.rules.rehearsal import Course, DryRunRequest, DryRunResponse, Past, course, rehearse
+from domain.rules.past import Course, Past
+from domain.rules.rehearsal import DryRunRequest, DryRunResponse, course, rehearse
 from domain.totals import Totals
 from storage import analytics, baselines, findings, observations, rollouts, rollup_reader
 from storage.database import deadline

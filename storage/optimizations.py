@@ -241,7 +241,7 @@ async def _result(session: AsyncSession, row: Optimization) -> OptimizationResul
                 )
                 for rollout in started
             ],
-            "changesApplied": bool(started),
+            "changesApplied": any(part.deployment_id for part in covered),
             "improvements": improvements if len(started) == 1 else None,
             "durationMs": duration(row),
         }

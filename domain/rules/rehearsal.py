@@ -89,7 +89,7 @@ def course(rules: Sequence[Rule], start: int, end: int, step_ms: int) -> Course:
     cells = (moments[-1] - first + reach) // length
     if cells > MAX_CELLS:
         raise InvalidRequest(
-            f"start: {cells:,} pieces of {length // MINUTE_MS} min, the windows before start included, are more "
+            f"start: {cells:,} pieces of {length // MINUTE_MS} min, those before start included, are more "
             f"than {MAX_CELLS:,}; ask for less time, longer windows or a coarser stepMs"
         )
     return Course(moments, first - reach, length, cells, reach // length, step_ms // length)
