@@ -7,6 +7,7 @@ rollout try: that opens it anew, or closes it. (Nygard, "Release It!", 2007, "Ci
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 from domain.analytics import DAY_MS, HOUR_MS
@@ -26,7 +27,8 @@ class Ended:
 
 
 class Brakes(Message):
-    """Where both stand. `failures` are the rollouts that failed in a row of late, the newest first.
+    """Where both stand. `failures` are the rollouts that failed in a row of late, the newest first, of as
+    many as it takes to open the breaker.
 
     `open_until` (ms): where the breaker is open. `rollbacks` counts the last 24 h; where they are as many as
     `max_rollbacks_per_day`, no automatic rollout is opened before `room_at` (ms), or ever if it is 0.
@@ -64,11 +66,7 @@ def brakes(ended: Sequence[Ended], rollbacks: Sequence[int], policy: ServicePoli
     `ended` are its automatic rollouts, the newest first, as many as `breaker_after` at least if there were so
     many; `rollbacks` the times (ms) of its rollbacks within the last 24 h.
     """
-    row = []
-    for rollout in ended:
-        if not rollout.failed:
-            break
-        row.append(rollout)
+    row = list(takewhile(lambda rollout: rollout.failed, ended[: policy.breaker_after]))
     tripped = len(row) >= policy.breaker_after
     until = row[0].at + OPEN_MS if tripped else None
     most = policy.max_rollbacks_per_day

@@ -84,7 +84,7 @@ async def _stretches(session: AsyncSession, names: Sequence[str]) -> list[_Stret
     now = (await session.execute(select(db_clock()))).scalar_one()
     changes = await _changes(session, names)
     found = []
-    for service, first in (await first_minutes(session, names)).items():
+    for service, first in (await _first_minutes(session, names)).items():
         initial = "As it was at first, as far as reports are kept"
         found.append(_Stretch(service, "initial", first, min(first + DAY_MS, now), initial))
         version, changed_at = changes.get(service, ("", first))
@@ -95,7 +95,7 @@ async def _stretches(session: AsyncSession, names: Sequence[str]) -> list[_Stret
     return found
 
 
-async def first_minutes(session: AsyncSession, names: Sequence[str]) -> dict[str, int]:
+async def _first_minutes(session: AsyncSession, names: Sequence[str]) -> dict[str, int]:
     """The minute of each service's first report that is still kept."""
     query = text("""
         SELECT s.name, LEAST(

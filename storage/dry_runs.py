@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.conditions import Rule
@@ -11,9 +12,10 @@ from domain.rules.needs import needs
 from domain.rules.past import Course, Past
 from domain.rules.rehearsal import DryRunRequest, DryRunResponse, course, rehearse
 from domain.totals import Totals
-from storage import analytics, baselines, findings, observations, rollouts, rollup_reader
+from storage import analytics, observations, rollouts, rollup_reader, rule_findings
 from storage.database import deadline
 from storage.rollup_reader import Question, Span
+from storage.tables import Millis
 
 
 async def dry_run(
@@ -34,8 +36,8 @@ async def dry_run(
     laid = course(rules, request.start, end, request.step_ms)
     async with deadline(session, analytics.QUERY_SECONDS):
         totals = await _cells(session, service, rules, laid)
-        first = (await baselines.first_minutes(session, [service])).get(service)
-    known = await findings.past(session, service, laid.moments[0], laid.moments[-1] + 1)
+        first = await _first_minute(session, service)
+    known = await rule_findings.past(session, service, laid.moments[0], laid.moments[-1] + 1)
     past = Past(laid, totals, first)
     return DryRunResponse(
         start=laid.moments[0],
@@ -65,3 +67,16 @@ async def _cells(
         (cell.at - laid.origin) // laid.length: cell.totals
         async for cell in rollup_reader.read(session, question)
     }
+
+
+async def _first_minute(session: AsyncSession, service: str) -> int | None:
+    """The minute (ms) of a service's first report that is still kept, if there is one."""
+    query = text("""
+        SELECT LEAST(
+            (SELECT min(bucket) FROM rollup_minutes WHERE service = :service),
+            (SELECT date_bin('1 minute', min(ts), to_timestamp(0)) FROM metrics
+             WHERE service = :service AND received_at >= (SELECT requests_until FROM rollup_progress))
+        ) AS first
+    """).columns(first=Millis)
+    first: int | None = (await session.execute(query, {"service": service})).scalar_one()
+    return first

@@ -10,7 +10,7 @@ from domain.conditions import Window
 from domain.rules.needs import Needs
 from domain.rules.signals import WINDOW_MS, Findings, Snapshot, WindowFacts
 from domain.totals import Totals
-from storage import findings, observations, rollup_reader
+from storage import observations, rollup_reader, rule_findings
 from storage.rollup_reader import Question, Span
 
 
@@ -33,7 +33,7 @@ async def read(session: AsyncSession, wanted: Mapping[str, Needs], now: int) -> 
                 totals = found.get((service, back), Totals())
                 windows[service][window, back] = WindowFacts.of(totals, seconds)
     asked = sorted(name for name, needs in wanted.items() if needs.findings)
-    known = await findings.present(session, asked) if asked else {}
+    known = await rule_findings.present(session, asked) if asked else {}
     return {name: Snapshot(windows[name], known.get(name, Findings())) for name in wanted}
 
 
