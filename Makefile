@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install demo test lint temporal lock openapi bench bench-gate bench-events bench-stop soak fuzz
+.PHONY: install demo test lint temporal lock openapi bench bench-gate bench-events bench-stop bench-watch soak fuzz
 
 install: $(VENV)/.installed
 
@@ -52,6 +52,10 @@ bench-gate: install
 # From a commit to its subscribers, and from an emergency stop to every replica.
 bench-events bench-stop: install temporal
 	$(BIN)/python -m $(subst -,.,$@)
+
+# A look of the watch over two hundred services, and a rehearsal of a rule over a week.
+bench-watch: install
+	$(BIN)/python -m bench.watch
 
 # What applications and dashboards wait for, each figure beside its gate; BENCH="ingest analytics" for some.
 bench: install

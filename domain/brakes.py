@@ -50,8 +50,9 @@ class Brakes(Message):
     def refusal(self) -> str | None:
         """Why no automatic rollout may be opened; None where one may."""
         if self.breaker == "open":
-            failed = f"{len(self.failures)} automatic rollouts in a row failed ({', '.join(self.failures)})"
-            return f"the circuit breaker is open: {failed}"
+            count = len(self.failures)
+            which = f"{count} automatic rollouts in a row" if count > 1 else "the last automatic rollout"
+            return f"the circuit breaker is open: {which} failed ({', '.join(self.failures)})"
         if self.limited:
             return (
                 f"{self.rollbacks} rollbacks within 24 h are as many as maxRollbacksPerDay "
