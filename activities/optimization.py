@@ -19,7 +19,7 @@ from domain.rollout_plan import plan_rollout
 from domain.rules.firing import Judged
 from domain.rules.ruling import RuledBack, Ruling, rule_on
 from domain.scope import Scope
-from storage import brakes, firings, going_back, observations, optimizations, rollouts, watching
+from storage import brakes, control, firings, going_back, observations, optimizations, rollouts, watching
 from storage.database import Database
 from storage.events import alert
 from storage.tables import Optimization, OptimizedService, Rollout, db_now
@@ -243,6 +243,7 @@ async def _go_back(
     session: AsyncSession, arg: m.ServiceInput, ruled: RuledBack, policy: ServicePolicy
 ) -> m.ActResult:
     """Do what a rule wants, once."""
+    await control.require_running(session, (await optimizations.get(session, arg.optimization_id)).epoch)
     run = await optimizations.lock_open(session, arg.optimization_id)
     part = await optimizations.part(session, arg.optimization_id, arg.service)
     if part.deployment_id is None:

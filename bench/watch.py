@@ -123,12 +123,13 @@ async def measure(arguments: argparse.Namespace) -> int:
             await asyncio.to_thread(upgrade, stack.database_url)
             database = Database(stack.database_url)
             try:
-                return await _measure(database, arguments)
+                return await measured(database, arguments)
             finally:
                 await database.close()
 
 
-async def _measure(database: Database, arguments: argparse.Namespace) -> int:
+async def measured(database: Database, arguments: argparse.Namespace) -> int:
+    """Look at services with such policies and calls, and give the exit code."""
     names = [f"service-{n:03}" for n in range(arguments.services)]
     pool = await database.pool()
     async with pool.acquire() as connection:
@@ -174,16 +175,16 @@ async def _rehearse(database: Database, service: str, end: int) -> float:
     return time.perf_counter() - began
 
 
-def main() -> int:
-    """Measure as the command line has it."""
+def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
+    """What the command line says, or what is given in its place."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--services", type=int, default=200)
     parser.add_argument("--minutes", type=int, default=120)
     parser.add_argument("--conditions", type=int, default=6)
     parser.add_argument("--looks", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
-    return asyncio.run(measure(parser.parse_args()))
+    return parser.parse_args(given)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(asyncio.run(measure(arguments_of())))

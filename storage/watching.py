@@ -7,11 +7,13 @@ is looked up again under a lock whether it was done meanwhile: so a look may be 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import UnionType
 
 from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.base import Message
 from domain.conditions import Alert, ConfigChange, ModelSwitch, RollBack, Rule, Trigger
 from domain.decision.problem import DecisionProblem
 from domain.errors import Conflict, NotFound, Stopped
@@ -57,8 +59,11 @@ async def look(database: Database, *, scheduled_at: int, step_seconds: float) ->
         state = (await control.get(session)).state
         if state == "stopped":
             return []
-        seen = await _see(session, step_seconds=step_seconds)
+        policies = await services.watched(session, step_seconds=step_seconds)
+        news = await noticing.look(session, policies, await rollouts.clock(session))
     notes = await _announce_brakes(database, step_seconds=step_seconds)
+    async with database.transaction() as session:
+        seen = await _see(session, policies, news)
     for name in seen.policies:
         try:
             notes += await _of_service(database, name, seen, scheduled_at, paused=state == "paused")
@@ -90,16 +95,16 @@ async def judge(
     return {name: judge_all(found, read[name], fired.get(name, {}), now) for name, found in subjects.items()}
 
 
-async def _see(session: AsyncSession, *, step_seconds: float) -> _Seen:
-    now = await rollouts.clock(session)
-    policies = await services.watched(session, step_seconds=step_seconds)
+async def _see(
+    session: AsyncSession, policies: Mapping[str, ServicePolicy], news: Mapping[str, str]
+) -> _Seen:
     open_parts = select(OptimizedService.service).where(OptimizedService.open)
     optimized = set((await session.execute(open_parts)).scalars())
     held = await rollouts.holders(session, policies)
     return _Seen(
         policies=policies,
-        judged=await judge(session, policies, now),
-        news=await noticing.look(session, policies, now),
+        judged=await judge(session, policies, await rollouts.clock(session)),
+        news=news,
         busy=frozenset(optimized | held.keys()),
     )
 
@@ -144,8 +149,9 @@ async def _of_service(
     return [f"{name}: {note}" for note in notes if note]
 
 
-def _is(judged: Judged, kind: type | object) -> bool:
-    return isinstance(judged.subject, Rule) and isinstance(judged.subject.action, kind)  # type: ignore[arg-type]
+def _is(judged: Judged, kind: type[Message] | UnionType) -> bool:
+    """Whether it is a rule with an action of a kind."""
+    return isinstance(judged.subject, Rule) and isinstance(judged.subject.action, kind)
 
 
 async def _claim(session: AsyncSession, service: str, due: Sequence[Judged]) -> tuple[Control, list[Judged]]:
