@@ -1,5 +1,7 @@
 """What is wrong with rules, said when they are saved."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,3 +158,11 @@ def test_triggers_are_looked_through_as_well() -> None:
     triggers = [{"condition": metric(), "cooldownMs": 0}, {"condition": metric(value=2), "cooldownMs": 0}]
     given = ServicePolicy.model_validate({"service": "chat", "triggers": triggers})
     assert [fault.field for fault in faults(given)] == ["triggers[1].condition.value"]
+
+
+def test_the_rules_of_the_documentation_are_sound() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "rules.md").read_text(encoding="utf-8")
+    policy = json.loads(text.split("```json\n")[1].split("```")[0])
+    models = {"models": [{"provider": "openai", "model": "gpt-4o-mini"}]}
+    given = ServicePolicy.model_validate({"service": "chat", "searchSpace": models, **policy})
+    assert (len(given.rules), len(given.triggers), faults(given)) == (2, 1, [])
