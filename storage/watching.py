@@ -131,22 +131,29 @@ async def _announce_brakes(database: Database, *, step_seconds: float) -> list[s
 async def _of_service(
     database: Database, name: str, seen: _Seen, scheduled_at: int, *, paused: bool
 ) -> list[str]:
-    """Do what is due for a service: alerts, then a rollback or a run, whichever comes first."""
-    policy = seen.policies[name]
+    """Do what is due for a service: alerts, and unless a pause holds a rollback or a run."""
     due = [judged for judged in seen.judged.get(name, ()) if judged.fires]
     notes = [await _alert(database, name, judged) for judged in due if _is(judged, Alert)]
-    if paused:
-        return [note for note in notes if note]
+    if not paused:
+        notes.append(await _act(database, name, seen, due, scheduled_at))
+    return [f"{name}: {note}" for note in notes if note]
+
+
+async def _act(
+    database: Database, name: str, seen: _Seen, due: Sequence[Judged], scheduled_at: int
+) -> str | None:
+    """Go back, or open a run, whichever comes first; while a service is busy it can only go back."""
+    policy = seen.policies[name]
     due = await _that_change_something(database, policy, due)
     idle = name not in seen.busy
     first = next((judged for judged in due if not _is(judged, Alert)), None)
     back = next((judged for judged in due if _is(judged, RollBack)), None)
     if back is not None and (back is first or not idle):
-        notes.append(await _go_back(database, policy, back))
-    elif idle and (first is not None or name in seen.news):
+        return await _go_back(database, policy, back)
+    if idle and (first is not None or name in seen.news):
         runs = [judged for judged in due if not _is(judged, Alert | RollBack)]
-        notes.append(await _open_run(database, policy, runs, seen.news.get(name), scheduled_at))
-    return [f"{name}: {note}" for note in notes if note]
+        return await _open_run(database, policy, runs, seen.news.get(name), scheduled_at)
+    return None
 
 
 def _is(judged: Judged, kind: type[Message] | UnionType) -> bool:
