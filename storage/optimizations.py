@@ -241,7 +241,8 @@ async def _result(session: AsyncSession, row: Optimization) -> OptimizationResul
                 )
                 for rollout in started
             ],
-            "changesApplied": any(part.deployment_id for part in covered),
+            # A run that took back a rollout of another's changed something, too.
+            "changesApplied": bool(started) or any(part.deployment_id for part in covered),
             "improvements": improvements if len(started) == 1 else None,
             "durationMs": duration(row),
         }

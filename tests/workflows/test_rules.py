@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from storage import brakes, rollback, rollouts, services
+from storage import brakes, history, rollback, rollouts, services
 from storage.tables import Event, Firing, Optimization, Rollout
 from tests.storage import records
 from tests.workflows.lab import CANDIDATE, Lab, policy
@@ -114,6 +114,10 @@ async def test_a_rule_makes_a_run_a_rollback(lab: Lab) -> None:
     assert f"Rollout {deployment_id} of chat@3 was opened." in status.result.reasoning
     await (lab.handle(deployment_id)).result()
     assert await lab.served() == "chat@3"
+    async with lab.database.transaction() as session:
+        _, told = await history.list_events(session, services=["chat"], limit=9, offset=0)
+    decided = [(found.type, found.decision) for found in told if found.type != "analysis"]
+    assert decided == [("deployment", "rollback"), ("decision", "rollback"), ("deployment", "optimize")]
     complete = [event for event in await lab.events() if event.type == "optimization.complete"]
     assert [event.data["decision"] for event in complete] == ["rollback"]
 
