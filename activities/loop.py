@@ -11,12 +11,14 @@ from domain.optimization import OptimizationRequest
 from storage import (
     deliveries,
     event_log,
+    firings,
     idempotency,
     optimizations,
     partitions,
     reconciler,
     retention,
     services,
+    watching,
 )
 from storage.database import Database
 from storage.reconciler import WorkflowState
@@ -27,9 +29,10 @@ from workflows import messages as m
 class LoopActivities:
     """Each may be repeated."""
 
-    def __init__(self, database: Database, client: Client) -> None:
+    def __init__(self, database: Database, client: Client, *, step_seconds: float) -> None:
         self._database = database
         self._client = client
+        self._step_seconds = step_seconds
 
     @activity.defn(name="tick")
     async def tick(self, arg: m.TickActivityInput) -> m.TickResult:
@@ -58,8 +61,8 @@ class LoopActivities:
 
     @activity.defn(name="maintain")
     async def maintain(self, arg: m.HousekeepingInput) -> m.HousekeepingResult:
-        """Make partitions ahead; forget reports past their service's retention, old events, answers and
-        deliveries.
+        """Make partitions ahead; forget reports past their service's retention, old events, answers,
+        deliveries and firings.
         """
         async with self._database.transaction() as session:
             kept_days = await services.longest_retention(session)
@@ -67,6 +70,7 @@ class LoopActivities:
             await idempotency.purge(session)
             await event_log.purge(session)
             await deliveries.purge(session)
+            await firings.purge(session)
         connection = await self._database.connect(name="llm-optimizer maintenance")
         try:
             until = await partitions.ensure_partitions(connection)
@@ -75,6 +79,16 @@ class LoopActivities:
         finally:
             connection.terminate()
         return m.HousekeepingResult(notes=[f"partitions until {until}", *(f"dropped {x}" for x in dropped)])
+
+    @activity.defn(name="watch")
+    async def watch(self, arg: m.WatchInput) -> m.HousekeepingResult:
+        """Do what rules, triggers, prices and brakes ask for."""
+        notes = await watching.look(
+            self._database, scheduled_at=arg.scheduled_at, step_seconds=self._step_seconds
+        )
+        for note in notes:
+            activity.logger.info(note)
+        return m.HousekeepingResult(notes=notes)
 
     async def _probe(self, kind: reconciler.Kind, row_id: str) -> WorkflowState:
         workflow_id = ids.rollout(row_id) if kind == "rollout" else ids.optimization(row_id)

@@ -1,6 +1,7 @@
 """What an optimization's workflow has done for it."""
 
 import asyncio
+from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
@@ -8,15 +9,17 @@ from temporalio import activity
 from activities import problems
 from activities.problems import Observed
 from domain.analysis.standing import standing
-from domain.decision.decide import decide
+from domain.conditions import Rule
 from domain.decision.problem import Skip, Strategy
 from domain.errors import Conflict, Stopped
 from domain.optimization import OptimizationRequest
 from domain.plan import OptimizationPlan
 from domain.policy import ServicePolicy
 from domain.rollout_plan import plan_rollout
+from domain.rules.firing import Judged
+from domain.rules.ruling import RuledBack, Ruling, rule_on
 from domain.scope import Scope
-from storage import observations, optimizations, rollouts
+from storage import brakes, control, firings, going_back, observations, optimizations, rollouts, watching
 from storage.database import Database
 from storage.events import alert
 from storage.tables import Optimization, OptimizedService, Rollout, db_now
@@ -86,31 +89,40 @@ class OptimizationActivities:
 
     @activity.defn(name="decide")
     async def decide(self, arg: m.ServiceInput) -> m.ServiceNote:
-        """Make a plan, or a reasoned skip."""
+        """Let the rules speak, then the optimizer: a plan, a way back, or a reasoned skip."""
         async with self._database.transaction() as session:
             _, observed = await _observed(session, arg)
             policy = await self._policy(session, arg)
             problem = await problems.problem_of(session, arg.service, observed, policy)
-        outcome = await asyncio.to_thread(decide, problem, self._strategy)
+            rules = await _rules(session, arg, policy)
+        ruling = await asyncio.to_thread(rule_on, problem, self._strategy, rules)
         async with self._database.transaction() as session:
+            await _record_firing(session, arg, ruling, rules)
             part = await optimizations.part(session, arg.optimization_id, arg.service)
-            part.decided_at = db_now()
+            part.decided_at, part.reasoning = db_now(), ruling.reasoning
             part.widening = problem.widening
-            if isinstance(outcome, Skip):
-                part.plan, part.reasoning = None, outcome.reasoning
-                return m.ServiceNote(proceed=False, note=outcome.reasoning)
-            part.plan, part.reasoning = outcome.to_json(), outcome.rationale
-            return m.ServiceNote(proceed=True, note=outcome.rationale)
+            outcome = ruling.outcome
+            part.plan = outcome.to_json() if isinstance(outcome, OptimizationPlan) else None
+            part.ruling = outcome.to_json() if isinstance(outcome, RuledBack) else None
+        return m.ServiceNote(
+            proceed=not isinstance(outcome, Skip),
+            note=ruling.reasoning,
+            going_back=isinstance(outcome, RuledBack),
+        )
 
     @activity.defn(name="open-rollout")
     async def open_rollout(self, arg: m.ServiceInput) -> m.ActResult:
-        """Open the rollout of a service's plan, unless the policy leaves that to a person."""
+        """Open the rollout of a service's plan, unless the policy leaves that to a person, or go back."""
         async with self._database.transaction() as session:
             policy = await self._policy(session, arg)
-        if not policy.automatic:
+            part = await optimizations.part(session, arg.optimization_id, arg.service)
+            ruling = part.ruling
+        if ruling is None and not policy.automatic:
             return m.ActResult(note="Not deployed: the policy leaves that to a person.")
         try:
             async with self._database.transaction() as session:
+                if ruling is not None:
+                    return await _go_back(session, arg, RuledBack.model_validate(ruling), policy)
                 refusal = await self._refusal(session, arg, policy)
                 if refusal is not None:
                     return m.ActResult(note=f"Not deployed: {refusal}.")
@@ -122,7 +134,7 @@ class OptimizationActivities:
         return m.ActResult(
             note=f"Rollout {rollout.id} of {rollout.to_version} was opened.",
             deployment_id=rollout.id,
-            summary=f"{rollout.scope}: {rollout.from_version} → {rollout.to_version} ({rollout.strategy})",
+            summary=_summary(rollout),
         )
 
     async def _refusal(self, session: AsyncSession, arg: m.ServiceInput, policy: ServicePolicy) -> str | None:
@@ -133,6 +145,10 @@ class OptimizationActivities:
         part = await optimizations.part(session, arg.optimization_id, arg.service)
         if part.deployment_id is not None:
             return None
+        stand = await brakes.of_service(session, policy)
+        if stand.refusal is not None:
+            await brakes.announce(session, arg.service, stand)
+            return stand.refusal
         plan = OptimizationPlan.model_validate(part.plan)
         config, predictions = plan.recommended_config, plan.predictions
         result = await validate(session, Scope(arg.service), config, policy, predictions)
@@ -194,3 +210,57 @@ class OptimizationActivities:
 async def _observed(session: AsyncSession, arg: m.ServiceInput) -> tuple[OptimizedService, Observed]:
     part = await optimizations.part(session, arg.optimization_id, arg.service)
     return part, Observed.model_validate(part.observation)
+
+
+async def _rules(session: AsyncSession, arg: m.ServiceInput, policy: ServicePolicy) -> list[Judged]:
+    """How the rules of a policy stand; that one of them opened this very run is no earlier firing."""
+    ruled = policy.model_copy(update={"triggers": []})
+    now = await rollouts.clock(session)
+    found = await watching.judge(session, {arg.service: ruled}, now, but_by=arg.optimization_id)
+    return found.get(arg.service, [])
+
+
+async def _record_firing(
+    session: AsyncSession, arg: m.ServiceInput, ruling: Ruling, rules: Sequence[Judged]
+) -> None:
+    """Keep that a rule decided the run, unless the run is to change nothing."""
+    run = await optimizations.get(session, arg.optimization_id)
+    if OptimizationRequest.model_validate(run.request).dry_run:
+        return
+    for judged in rules:
+        rule = judged.subject
+        if isinstance(rule, Rule) and rule.id == ruling.rule:
+            await firings.record(
+                session,
+                arg.service,
+                judged.key,
+                action=rule.action.type,
+                words=judged.evaluation.words,
+                reference=run.id,
+            )
+
+
+async def _go_back(
+    session: AsyncSession, arg: m.ServiceInput, ruled: RuledBack, policy: ServicePolicy
+) -> m.ActResult:
+    """Do what a rule wants, once."""
+    await control.require_running(session, (await optimizations.get(session, arg.optimization_id)).epoch)
+    run = await optimizations.lock_open(session, arg.optimization_id)
+    part = await optimizations.part(session, arg.optimization_id, arg.service)
+    if part.deployment_id is None:
+        went = await going_back.go_back(session, ruled, policy, optimization_id=run.id, epoch=run.epoch)
+        part.deployment_id = went.rollout_id
+        if went.deployment is None:
+            return m.ActResult(note=went.note)
+    rollout = await rollouts.get(session, part.deployment_id or "")
+    if rollout.optimization_id != run.id:
+        return m.ActResult(note=f"Rollout {rollout.id} was taken back.")
+    return m.ActResult(
+        note=f"Rollout {rollout.id} of {rollout.to_version} was opened.",
+        deployment_id=rollout.id,
+        summary=_summary(rollout),
+    )
+
+
+def _summary(rollout: Rollout) -> str:
+    return f"{rollout.scope}: {rollout.from_version} → {rollout.to_version} ({rollout.strategy})"

@@ -34,6 +34,7 @@ from api.reports.learning import learning
 from api.reports.shortcut import ReportShortcut
 from api.server import Server
 from api.services import endpoints as services
+from api.services import rules
 from api.system import endpoints as system
 from api.system.health import Health
 from api.system.status import StatusReader
@@ -170,7 +171,8 @@ def create_app(
     )
     api = APIRouter(prefix=API_PREFIX)
     parts = (
-        *(reports, configs, optimizations, deployments, services, analytics, ledger, events, webhooks),
+        *(reports, configs, optimizations, deployments, services, rules),
+        *(analytics, ledger, events, webhooks),
         *(admin, keys, audit, system),
     )
     for module in parts:

@@ -160,6 +160,15 @@ _RUN_STATUS = {
     },
 }
 
+_RULE = {
+    "id": "fall-back",
+    "priority": 1,
+    "condition": {"metric": "errors.rate", "op": ">", "value": 0.05, "window": "5m", "forWindows": 3},
+    "action": {"type": "model_switch", "provider": "openai", "model": "gpt-4o-mini"},
+    "cooldownMs": _HOUR,
+}
+_FIRED = {"at": _BEGAN, "words": "errors.rate 0.08 > 0.05 over 5m, in each of 3 windows"}
+
 _GIVEN_POLICY = {
     "objectives": [{"metric": "cost.avg", "goal": "minimize", "weight": 1.0}],
     "constraints": [{"type": "hard", "metric": "quality.avg", "min": 80.0}],
@@ -364,6 +373,39 @@ EXAMPLES: dict[str, Example] = {
     "listServices": Example({"total": 1, "services": [_POLICY]}),
     "getService": Example(_POLICY),
     "putService": Example(_POLICY, _GIVEN_POLICY),
+    "getWatch": Example(
+        {
+            "service": "chat-service",
+            "state": "running",
+            "standing": [
+                {
+                    "kind": "rule",
+                    "id": "fall-back",
+                    "truth": "holds",
+                    "words": _FIRED["words"],
+                    "waits": "its cooldown has 1840 s left",
+                    "lastFiredAt": _BEGAN,
+                    "lastWords": _FIRED["words"],
+                }
+            ],
+            "brakes": {
+                "breaker": "closed",
+                "failures": [_DEPLOYMENT],
+                "rollbacks": 1,
+                "maxRollbacksPerDay": 5,
+            },
+        }
+    ),
+    "dryRunRules": Example(
+        {
+            "start": _BEGAN - _HOUR,
+            "end": _BEGAN,
+            "stepMs": 60_000,
+            "moments": 61,
+            "rules": [{"rule": "fall-back", "firings": 1, "fired": [_FIRED], "held": 2, "unknown": 0}],
+        },
+        {"rules": [_RULE], "start": _BEGAN - _HOUR, "end": _BEGAN},
+    ),
     "getMetrics": Example(_POINTS),
     "queryMetrics": Example(
         _POINTS,

@@ -86,7 +86,12 @@ Action = Annotated[ConfigChange | ModelSwitch | Alert | RollBack | Experiment, F
 
 
 class Rule(Message):
-    """A condition and what is done when it holds. Higher priority goes first."""
+    """A condition and what is done when it holds for certain.
+
+    Higher priority goes first; the optimizer's own plan stands at 0: a rule above it decides alone, one
+    beside it where its plan is the better one, one below it where the optimizer has none. Without
+    `cooldown_ms` a rule waits for an hour before it fires again.
+    """
 
     id: Name
     description: str | None = None

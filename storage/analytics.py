@@ -8,9 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.analytics import LABELS, MINUTE_MS, Aggregation, MetricsQuery
 from domain.errors import InvalidRequest
-from domain.metrics import METRICS, canonical
+from domain.metrics import canonical
 from domain.series import MAX_POINTS, Cell, Group, Readings
-from domain.totals import PERCENTILES
 from storage import rollup_reader, rollup_sql
 from storage.database import deadline
 from storage.rollup_reader import Question, Span
@@ -22,12 +21,6 @@ MAX_REPORTS = 5_000_000
 """How many reports are read one by one at most."""
 
 _COLUMNS = dict(zip(LABELS, rollup_sql.LABELS, strict=True))
-_AMOUNTS = {
-    name: amount
-    for name in METRICS
-    for amount in (name.partition(".")[0], name.replace(".", "_"))
-    if amount in rollup_sql.AMOUNTS
-}
 _FOLDS: dict[Aggregation, Callable[[list[float]], float]] = {
     "avg": lambda values: float(np.mean(values)),
     "sum": lambda values: float(np.sum(values)),
@@ -82,8 +75,8 @@ def _question(query: MetricsQuery) -> Question:
         by=[_COLUMNS.get(name, name) for name in query.group_by],
         where="CAST(:services AS text[]) IS NULL OR r.service = ANY(:services)",
         parameters={"services": query.services or None},
-        amounts=tuple(dict.fromkeys(amount for name in wanted if (amount := _AMOUNTS.get(name)))),
-        sketches=("latency",) if PERCENTILES.keys() & wanted else (),
+        amounts=rollup_reader.amounts_for(wanted),
+        sketches=rollup_reader.sketches_for(wanted),
     )
 
 

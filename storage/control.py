@@ -1,6 +1,7 @@
 """The control row: run, pause, emergency stop. Committed here before anything is signalled.
 
-Everywhere locks are taken in one order: the control row, runs, the right to open a rollout, rollouts, scopes.
+Everywhere locks are taken in one order: the control row, the right to fire for a service, runs, the right to
+open a rollout, rollouts, scopes.
 """
 
 from dataclasses import dataclass

@@ -7,6 +7,7 @@ from domain.deployment import OPEN_STATUSES, RollbackTrigger
 from domain.deployment import Rollback as TakenBack
 from domain.optimization_event import OptimizationEvent
 from domain.plan import Decision, OptimizationPlan
+from storage.brakes import BY_RULE
 from storage.tables import Optimization, OptimizedService, Rollout
 
 
@@ -62,6 +63,7 @@ def deployment(
     """A rollout with what has come of it so far; `run` and `part` are those whose plan it carries out."""
     ended = rollout.status not in OPEN_STATUSES
     timed = rollout.started_at is not None and rollout.ended_at is not None
+    ruled = rollout.change_type == "automatic" and rollout.changed_by == BY_RULE
     planned = _planned(part) if part else {}
     fault = (rollout.rollback or {}).get("reason") or rollout.error
     return _told(
@@ -71,12 +73,12 @@ def deployment(
             "timestamp": at,
             "type": "deployment",
             "service": rollout.scope,
-            "triggeredBy": run.triggered_by if run else "manual",
+            "triggeredBy": run.triggered_by if run else "threshold" if ruled else "manual",
             "triggerDetails": (_of_run(run) if run else {"by": rollout.changed_by})
             | {"deploymentId": rollout.id},
             "previousConfig": before,
             "proposedConfig": after,
-            "decision": "optimize",
+            "decision": "rollback" if ruled else "optimize",
             "reasoning": rollout.reason,
             "actualImprovement": improvements,
             "executed": rollout.step >= 0,
@@ -122,6 +124,8 @@ def _told(**fields: Any) -> OptimizationEvent:
 
 
 def _decision(part: OptimizedService) -> Decision:
+    if part.ruling:
+        return "rollback"
     return "optimize" if part.plan else "skip"
 
 

@@ -93,6 +93,14 @@ async def coverage(session: AsyncSession, scope: str) -> Coverage:
     return Coverage(None, None, services, endpoints)
 
 
+async def coverage_of(session: AsyncSession, services: Sequence[str]) -> Coverage:
+    """Whose reports count for any of some services: not those of endpoints that have a configuration."""
+    query = select(ScopeState.scope).where(
+        ScopeState.active_version.is_not(None), ScopeState.scope.contains(":")
+    )
+    return Coverage(list(services), None, [], list((await session.execute(query)).scalars()))
+
+
 _ARM = """
     CASE
         WHEN {row}.config_version = :canary THEN 1

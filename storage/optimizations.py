@@ -241,7 +241,8 @@ async def _result(session: AsyncSession, row: Optimization) -> OptimizationResul
                 )
                 for rollout in started
             ],
-            "changesApplied": bool(started),
+            # A run that took back a rollout of another's changed something, too.
+            "changesApplied": bool(started) or any(part.deployment_id for part in covered),
             "improvements": improvements,
             "durationMs": duration(row),
         }

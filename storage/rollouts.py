@@ -1,5 +1,6 @@
 """Rollouts: opened row first, then moved on by their workflow under a fence and a lease."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,17 +111,34 @@ async def holder(session: AsyncSession, scope: str) -> Rollout | None:
 
     It is on the scope itself, on one from which the scope inherits, or on one that inherits from the scope.
     """
-    rows = (await session.execute(select(Rollout).where(Rollout.status.in_(OPEN_STATUSES)))).scalars()
+    return (await holders(session, [scope])).get(scope)
+
+
+async def holders(session: AsyncSession, scopes: Iterable[str]) -> dict[str, Rollout]:
+    """By scope, the open rollout that keeps it from being changed, where there is one."""
+    rows = (await session.execute(select(Rollout).where(Rollout.status.in_(OPEN_STATUSES)))).scalars().all()
+    if not rows:
+        return {}
     owned = set(
         (
             await session.execute(select(ScopeState.scope).where(ScopeState.active_version.is_not(None)))
         ).scalars()
     )
-    lineage = _lineage(scope, owned)
-    for rollout in rows:
-        if rollout.scope in lineage or scope in _lineage(rollout.scope, owned):
-            return rollout
-    return None
+    found: dict[str, Rollout] = {}
+    for scope in scopes:
+        lineage = _lineage(scope, owned)
+        for rollout in rows:
+            if rollout.scope in lineage or scope in _lineage(rollout.scope, owned):
+                found[scope] = rollout
+                break
+    return found
+
+
+async def lock_open_on(session: AsyncSession, scope: str) -> Rollout | None:
+    """The open rollout on a scope itself, if there is one, locked until the transaction ends."""
+    query = select(Rollout).where(Rollout.scope == scope, Rollout.status.in_(OPEN_STATUSES))
+    locked = query.with_for_update().execution_options(populate_existing=True)
+    return (await session.execute(locked)).scalar_one_or_none()
 
 
 def _lineage(scope: str, owned: set[str]) -> set[str]:

@@ -29,9 +29,10 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS, TAG_PREFIX
+from domain.metrics import METRICS
 from domain.reports import EARLIEST_MS, MAX_AHEAD_MS
 from domain.sketches import Sketch
-from domain.totals import Amount, Totals
+from domain.totals import PERCENTILES, Amount, Totals
 from storage import rollup_sql
 from storage.rollup_sql import AMOUNTS, COUNTS, REQUEST_SUMS, SCORE_SUMS
 from storage.tables import Millis
@@ -62,6 +63,12 @@ _DAYS = _Level("rollup_days", DAY_MS, "days_until")
 _HOURS = _Level("rollup_hours", HOUR_MS, "hours_until")
 _MINUTES = _Level("rollup_minutes", MINUTE_MS, "requests_until")
 _LEVELS = (_DAYS, _HOURS, _MINUTES)
+_AMOUNTS = {
+    name: amount
+    for name in METRICS
+    for amount in (name.partition(".")[0], name.replace(".", "_"))
+    if amount in AMOUNTS
+}
 _MARKS = ("days_until", "hours_until", "requests_until", "scores_until")
 
 
@@ -119,6 +126,16 @@ class Cell:
     at: int
     group: tuple[str | None, ...]
     totals: Totals
+
+
+def amounts_for(metrics: Iterable[str]) -> tuple[str, ...]:
+    """The amounts that some metrics follow from, counts aside."""
+    return tuple(dict.fromkeys(amount for name in metrics if (amount := _AMOUNTS.get(name))))
+
+
+def sketches_for(metrics: Iterable[str]) -> tuple[str, ...]:
+    """The sketches that some metrics follow from."""
+    return ("latency",) if PERCENTILES.keys() & set(metrics) else ()
 
 
 async def read(session: AsyncSession, question: Question) -> AsyncIterator[Cell]:

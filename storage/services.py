@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Text, func, select, text
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.errors import NotFound
@@ -64,6 +64,18 @@ def resolve(name: str, given: dict[str, Any], *, step_seconds: float) -> Service
     rollout = given.get("rollout", {})
     rollout = {"stepSeconds": max(step_seconds, rollout.get("checkSeconds", 0))} | rollout
     return ServicePolicy.model_validate({**given, "service": name, "rollout": rollout})
+
+
+async def watched(session: AsyncSession, *, step_seconds: float) -> dict[str, ServicePolicy]:
+    """By name, the policies that have rules, triggers or a schedule: what there is to watch for."""
+    query = text("""
+        SELECT name, policy FROM services
+        WHERE jsonb_array_length(policy -> 'rules') > 0 OR jsonb_array_length(policy -> 'triggers') > 0
+           OR (policy -> 'schedule' ->> 'enabled')::boolean
+        ORDER BY name
+    """).columns(name=Text, policy=JSONB)
+    rows = await session.execute(query)
+    return {row.name: resolve(row.name, row.policy, step_seconds=step_seconds) for row in rows}
 
 
 async def longest_retention(session: AsyncSession) -> int:

@@ -261,8 +261,9 @@ class Optimization(Base):
 class OptimizedService(Base):
     """A service's part in an optimization. A service has one open at a time.
 
-    `widening` maps metrics to the factors that the plan's predictions were widened by. `analyzed_at` and
-    `decided_at` are None while that has not been done, or where the run ended before it.
+    `widening` maps metrics to the factors that the plan's predictions were widened by. `ruling` is a
+    `RuledBack`, where a rule wants the service to go back. `analyzed_at` and `decided_at` are None while that
+    has not been done, or where the run ended before it.
     """
 
     __tablename__ = "optimized_services"
@@ -276,10 +277,37 @@ class OptimizedService(Base):
     analysis: Mapped[Json | None]
     plan: Mapped[Json | None]
     widening: Mapped[Json | None]
+    ruling: Mapped[Json | None]
     reasoning: Mapped[str | None]
     deployment_id: Mapped[str | None]
     analyzed_at: Mapped[int | None] = mapped_column(Millis)
     decided_at: Mapped[int | None] = mapped_column(Millis)
+
+
+class Firing(Base):
+    """Something that a rule, a trigger or a brake (`key`) did for a service, and why.
+
+    `reference` is what it did it to, or by: a run, a rollout. By one reference it is done once.
+    """
+
+    __tablename__ = "firings"
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    service: Mapped[str]
+    key: Mapped[str]
+    action: Mapped[str]
+    fired_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+    words: Mapped[str]
+    reference: Mapped[str | None]
+
+
+class NoticedOffers(Base):
+    """The models and prices that a service is known to have, and those `seen` since that differ."""
+
+    __tablename__ = "noticed_offers"
+    service: Mapped[str] = mapped_column(primary_key=True)
+    known: Mapped[Json]
+    seen: Mapped[Json | None]
+    since: Mapped[int | None] = mapped_column(Millis)
 
 
 class Event(Base):

@@ -30,7 +30,7 @@ from worker.interceptors import HouseRules
 from worker.schedules import Schedules, ensure_housekeeping
 from workflows import ids
 from workflows.delivery import DeliveryWorkflow
-from workflows.loop import MaintainWorkflow, ReconcileWorkflow, TickWorkflow
+from workflows.loop import MaintainWorkflow, ReconcileWorkflow, TickWorkflow, WatchWorkflow
 from workflows.optimization import OptimizationWorkflow
 from workflows.rollout import RolloutWorkflow
 
@@ -43,6 +43,7 @@ WORKFLOWS = [
     TickWorkflow,
     ReconcileWorkflow,
     MaintainWorkflow,
+    WatchWorkflow,
 ]
 RECONCILE_SECONDS = 30.0
 SYNC_SECONDS = 30.0
@@ -133,7 +134,7 @@ def build_worker(
     optimization = OptimizationActivities(
         database, StructuredPriorStrategy(), step_seconds=step_seconds, searchable=searchable
     )
-    loop = LoopActivities(database, client)
+    loop = LoopActivities(database, client, step_seconds=step_seconds)
     return Worker(
         client,
         task_queue=task_queue,
@@ -158,6 +159,7 @@ def build_worker(
             loop.tick,
             loop.reconcile,
             loop.maintain,
+            loop.watch,
         ],
         interceptors=[HouseRules()],
         max_concurrent_activities=CONCURRENT_ACTIVITIES,

@@ -26,7 +26,7 @@ from storage.database import Database
 from storage.tables import Service
 from workflows import ids
 from workflows import messages as m
-from workflows.loop import MaintainWorkflow, ReconcileWorkflow, TickWorkflow
+from workflows.loop import MaintainWorkflow, ReconcileWorkflow, TickWorkflow, WatchWorkflow
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +138,7 @@ async def ensure_housekeeping(client: Client, *, reconcile_seconds: float) -> No
     for schedule_id, workflow, every in (
         (ids.RECONCILE, ReconcileWorkflow.run, timedelta(seconds=reconcile_seconds)),
         (ids.MAINTAIN, MaintainWorkflow.run, timedelta(hours=1)),
+        (ids.WATCH, WatchWorkflow.run, timedelta(minutes=1)),
     ):
         schedule = Schedule(
             action=ScheduleActionStartWorkflow(

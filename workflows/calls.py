@@ -192,6 +192,12 @@ async def maintain(arg: m.HousekeepingInput) -> m.HousekeepingResult:
     return await _housekeep("maintain", arg)
 
 
+async def watch(arg: m.WatchInput) -> m.HousekeepingResult:
+    """Look at every service's rules, triggers, prices and brakes."""
+    within = timedelta(minutes=3)
+    return await _call("watch", arg, m.HousekeepingResult, within=within, limit=LONG, summary="watch")
+
+
 async def _housekeep(name: str, arg: m.HousekeepingInput) -> m.HousekeepingResult:
     within = timedelta(minutes=5)
     return await _call(name, arg, m.HousekeepingResult, within=within, limit=LONG, summary=name)

@@ -4,6 +4,7 @@ TASK_QUEUE = "llm-optimizer"
 
 RECONCILE = "housekeeping/reconcile"
 MAINTAIN = "housekeeping/maintain"
+WATCH = "housekeeping/watch"
 _SCHEDULE = "schedule/"
 
 

@@ -17,9 +17,17 @@ class TickWorkflow:
     @workflow.run
     async def run(self, arg: m.TickInput) -> m.TickResult:
         """Open a run for the time that this tick was scheduled for."""
-        scheduled = workflow.info().typed_search_attributes.get(SCHEDULED_AT)
-        at = int(scheduled.timestamp() * 1000) if scheduled else visibility.millis()
-        return await calls.tick(m.TickActivityInput(service=arg.service, scheduled_at=at))
+        return await calls.tick(m.TickActivityInput(service=arg.service, scheduled_at=_scheduled_at()))
+
+
+@workflow.defn(name="Watch")
+class WatchWorkflow:
+    """Looks whether a rule, a trigger, a price or a brake asks for something."""
+
+    @workflow.run
+    async def run(self, arg: m.HousekeepingInput) -> m.HousekeepingResult:
+        """Look once."""
+        return await calls.watch(m.WatchInput(scheduled_at=_scheduled_at()))
 
 
 @workflow.defn(name="Reconcile")
@@ -40,3 +48,9 @@ class MaintainWorkflow:
     async def run(self, arg: m.HousekeepingInput) -> m.HousekeepingResult:
         """Maintain once."""
         return await calls.maintain(arg)
+
+
+def _scheduled_at() -> int:
+    """When this was to happen, ms: by its schedule, else now."""
+    scheduled = workflow.info().typed_search_attributes.get(SCHEDULED_AT)
+    return int(scheduled.timestamp() * 1000) if scheduled else visibility.millis()

@@ -202,7 +202,7 @@ class OptimizationState(Message):
     """What an optimization's workflow carries from one run to the next.
 
     `phase` was entered last, `coming` is next, for the services that are `going_on`. `notes` has the last
-    line about each service, `failures` what went wrong with some.
+    line about each service, `failures` what went wrong with some, `going_back` those that go back.
     """
 
     services: list[str]
@@ -214,6 +214,7 @@ class OptimizationState(Message):
     progress: int
     notes: dict[str, str]
     failures: dict[str, str]
+    going_back: tuple[str, ...] = ()
 
 
 class OptimizationFlags(Message):
@@ -269,10 +270,14 @@ class ServiceInput(Message):
 
 
 class ServiceNote(Message):
-    """What a phase found for a service, in a line. `proceed` is False where there is nothing more to do."""
+    """What a phase found for a service, in a line. `proceed` is False where there is nothing more to do.
+
+    `going_back`: what there is to do is to go back to an earlier version.
+    """
 
     proceed: bool
     note: str
+    going_back: bool = False
 
 
 class ActResult(Message):
@@ -370,6 +375,12 @@ class TickResult(Message):
 
     note: str
     optimization_id: str | None = None
+
+
+class WatchInput(Message):
+    """`scheduled_at` (ms) names a look, so that it may be repeated."""
+
+    scheduled_at: int
 
 
 class HousekeepingInput(Message):

@@ -17,6 +17,7 @@ from temporalio.exceptions import (
 
 with workflow.unsafe.imports_passed_through():
     from domain.optimization import PHASES, Phase
+    from domain.plan import Decision
     from workflows import calls, ids, visibility
     from workflows import messages as m
     from workflows.compensation import run_to_the_end
@@ -102,13 +103,20 @@ class OptimizationWorkflow:
         deployments = [] if state.dry_run else await self._act()
         finish = m.FinishInput(
             optimization_id=self._id,
-            decision="optimize" if state.going_on else "skip",
+            decision=self._decision(),
             reasoning="\n".join(f"{service}: {note}" for service, note in sorted(state.notes.items())),
         )
         await calls.finish_optimization(finish)
         return m.OptimizationOutcome(
             optimization_id=self._id, decision=finish.decision, deployments=deployments
         )
+
+    def _decision(self) -> Decision:
+        """What the run came to over all services: going back says more than going on."""
+        state = self._state
+        if set(state.going_on) & set(state.going_back):
+            return "rollback"
+        return "optimize" if state.going_on else "skip"
 
     async def _claim(self) -> m.OptimizationState:
         while True:
@@ -185,6 +193,8 @@ class OptimizationWorkflow:
             self._state.notes[service] = result.note
             if result.proceed:
                 self._state.going_on.append(service)
+            if result.going_back:
+                self._state.going_back = (*self._state.going_back, service)
         self._require_some_left()
 
     async def _act(self) -> list[str]:

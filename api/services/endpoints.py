@@ -9,6 +9,7 @@ from api.commands import AdminActor
 from api.errors import invalid_request
 from api.paging import PageQuery
 from api.server import Server, ServerDep
+from api.services.rules import require_sound
 from domain.base import Message
 from domain.config import Name
 from domain.decision.contradictions import contradictions
@@ -53,7 +54,10 @@ async def get_service(server: ServerDep, _: Reader, service: ServiceName) -> Ser
 async def put_service(
     server: ServerDep, actor: AdminActor, service: ServiceName, body: PolicyRequest
 ) -> ServicePolicy:
-    """Replace a service's policy, and make the service known. A run that has begun keeps the old one."""
+    """Replace a service's policy, and make the service known. A run that has begun keeps the old one.
+
+    Rules and triggers are looked through for what could never hold or never be done.
+    """
     if service == GLOBAL:
         raise InvalidRequest(f"service: {GLOBAL!r} is reserved")
     if body.service not in ("", service):
@@ -66,6 +70,7 @@ async def put_service(
     except ValidationError as error:
         raise invalid_request(error) from error
     async with server.database.transaction() as session:
+        await require_sound(session, policy)
         await services.put_policy(session, policy)
         given = sorted(policy.given().keys() - {"service"})
         audit.record(session, actor, "service.policy", service, {"given": given})

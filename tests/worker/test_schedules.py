@@ -10,6 +10,7 @@ from temporalio.service import RPCError
 from domain.policy import ServicePolicy
 from storage import control, services
 from storage.database import Database
+from tests.activities.reports import prepare, requests
 from tests.storage import records
 from tests.waiting import until
 from worker.run import running_worker
@@ -124,3 +125,27 @@ async def test_a_tick_opens_a_run_that_is_carried_out(
     pool = await database.pool()
     (run,) = await pool.fetch("SELECT status, triggered_by, created_by FROM optimizations")
     assert tuple(run) == ("completed", "timer", "schedule")
+
+
+async def test_the_watch_opens_a_run_for_a_trigger_that_is_carried_out(
+    database: Database, temporal: Client, schedules: Schedules
+) -> None:
+    await prepare(database)
+    await records.first_config(database, "chat")
+    await requests(database, 30, version="chat@1", failed=30)
+    pool = await database.pool()
+    await pool.execute("UPDATE metrics SET ts = ts - interval '2 minutes'")
+    condition = {"metric": "errors", "op": ">", "value": 0.5, "window": "1h"}
+    given = {"service": "chat", "triggers": [{"condition": condition, "cooldownMs": 60_000}]}
+    async with database.transaction() as session:
+        await services.put_policy(session, ServicePolicy.model_validate(given))
+    async with running_worker(database, temporal, step_seconds=1.0):
+
+        async def ended() -> bool:
+            return len(await records.events(database, "optimization.complete")) == 1
+
+        await until(ended)
+        found = await temporal.get_schedule_handle(ids.WATCH).describe()
+    assert found.schedule.spec.intervals[0].every == timedelta(minutes=1)
+    (run,) = await pool.fetch("SELECT status, triggered_by, created_by FROM optimizations")
+    assert tuple(run) == ("completed", "threshold", "watch")
