@@ -8,6 +8,7 @@ from temporalio import activity
 from activities import problems
 from activities.problems import Observed
 from domain.analysis.standing import standing
+from domain.analysis.windows import missing_in_words
 from domain.decision.decide import decide
 from domain.decision.problem import Skip, Strategy
 from domain.errors import Conflict, Stopped
@@ -70,9 +71,9 @@ class OptimizationActivities:
             part.observation = observed.to_json()
         seen = sum(observation.n for observation in observed.history)
         activity.logger.info("observed", extra={"service": arg.service, "requests": seen})
-        return m.ServiceNote(
-            proceed=True, note=f"{seen} requests of {len(observed.history)} configurations in the last day."
-        )
+        missing = missing_in_words(observed.windows.service if observed.windows else [], "24h")
+        note = f"{seen} requests of {len(observed.history)} configurations in the last day."
+        return m.ServiceNote(proceed=True, note=f"{note} Missing: {missing}." if missing else note)
 
     @activity.defn(name="analyze")
     async def analyze(self, arg: m.ServiceInput) -> m.ServiceNote:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.analysis.windows import Windows
 from domain.base import Message
 from domain.config import LLMConfig
 from domain.decision.estimates import observation_of
@@ -27,7 +28,8 @@ REJECTED_MS = 7 * DAY_MS
 
 
 class Observed(Message):
-    """What a run knows of a service: its history by configuration, and how much it serves.
+    """What a run knows of a service: its history by configuration, how much it serves, and its metrics over
+    each window.
 
     `left_out` counts reports that name no version and whose model is not the incumbent's.
     """
@@ -39,6 +41,7 @@ class Observed(Message):
     history: list[Observation]
     traffic: list[Traffic]
     left_out: int
+    windows: Windows | None = None
 
     @property
     def present(self) -> Observation | None:
@@ -59,6 +62,8 @@ async def observe(database: Database, service: str, policy: ServicePolicy) -> Ob
         versions = await _configs(session, [group.version for group in groups if group.version])
         windows = {c.window_ms for c in policy.constraints if c.window_ms} | {DAY_MS}
         traffic = await observations.traffic(session, service, sorted(windows))
+    async with database.transaction() as session:
+        seen = await observations.windows(session, service)
     history, left_out = await asyncio.to_thread(_history, groups, versions, active)
     return Observed(
         incumbent=active.config,
@@ -68,6 +73,7 @@ async def observe(database: Database, service: str, policy: ServicePolicy) -> Ob
         history=history,
         traffic=[Traffic(window_ms=w, requests=n, cost_usd=cost) for w, n, cost in traffic],
         left_out=left_out,
+        windows=seen,
     )
 
 
