@@ -7,7 +7,6 @@ from temporalio import activity
 
 from activities import problems
 from activities.problems import Observed
-from domain.analysis.standing import standing
 from domain.analysis.windows import missing_in_words
 from domain.decision.decide import decide
 from domain.decision.problem import Skip, Strategy
@@ -77,13 +76,13 @@ class OptimizationActivities:
 
     @activity.defn(name="analyze")
     async def analyze(self, arg: m.ServiceInput) -> m.ServiceNote:
-        """Judge how the present configuration stands."""
+        """Judge how the present configuration stands, against its bounds and the service's past."""
         async with self._database.transaction() as session:
             part, observed = await _observed(session, arg)
             policy = await self._policy(session, arg)
-            judged = standing(observed.present, policy.constraints)
-            part.analysis, part.analyzed_at = judged.to_json(), db_now()
-        return m.ServiceNote(proceed=True, note=f"{judged.in_words()}.")
+            analysis = await problems.analyze(session, arg.service, observed, policy)
+            part.analysis, part.analyzed_at = analysis.to_json(), db_now()
+        return m.ServiceNote(proceed=True, note=f"{analysis.in_words()}.")
 
     @activity.defn(name="decide")
     async def decide(self, arg: m.ServiceInput) -> m.ServiceNote:

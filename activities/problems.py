@@ -7,6 +7,8 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.analysis.analysis import Analysis
+from domain.analysis.standing import standing
 from domain.analysis.windows import Windows
 from domain.base import Message
 from domain.config import LLMConfig
@@ -18,7 +20,7 @@ from domain.optimization import OptimizationRequest
 from domain.policy import ServicePolicy
 from domain.reports import MAX_AHEAD_MS
 from domain.scope import Scope
-from storage import configs, observations, rollouts, services
+from storage import analysis, configs, findings, observations, rollouts, services
 from storage.database import Database
 from storage.tables import ConfigVersion
 
@@ -74,6 +76,19 @@ async def observe(database: Database, service: str, policy: ServicePolicy) -> Ob
         traffic=[Traffic(window_ms=w, requests=n, cost_usd=cost) for w, n, cost in traffic],
         left_out=left_out,
         windows=seen,
+    )
+
+
+async def analyze(session: AsyncSession, service: str, observed: Observed, policy: ServicePolicy) -> Analysis:
+    """How a service stands: against its constraints, its baselines, by its trends and open anomalies."""
+    found = (await findings.find(session, [service], observed.observed_at))[service]
+    anomalies = (await analysis.open_anomalies(session, [service])).get(service, {})
+    return Analysis(
+        standing=standing(observed.present, policy.constraints),
+        changes=found.comparison.changes,
+        untested=found.comparison.untested,
+        trends=[told for told in found.trends if told.trend.significant],
+        anomalies=[anomalies[metric] for metric in sorted(anomalies)],
     )
 
 

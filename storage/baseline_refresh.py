@@ -1,7 +1,7 @@
 """Makes baselines and refreshes them; golden ones are left alone.
 
 What is measured of several services over the same stretch is read at once. A baseline is measured anew only
-when it is due: `initial` until its day is full, `rolling` every quarter of an hour, `same-hour` and `peak`
+when it is due: `initial` until its day is full, `rolling` after ten minutes, `same-hour` and `peak`
 every hour, `pre-change` once for each change.
 """
 
@@ -19,11 +19,11 @@ from domain.totals import Totals
 from storage import baselines, rollup_reader
 from storage.rollup_reader import Question, Span
 from storage.rollup_sql import AMOUNTS
-from storage.tables import BaselineRecord, Millis, Rollout, ScopeState, Service
+from storage.tables import BaselineRecord, Millis, Rollout, ScopeState
 
 AT_ONCE = 50
 """How many services are looked at in one transaction."""
-ROLLING_MS = 15 * MINUTE_MS
+ROLLING_MS = 10 * MINUTE_MS
 SAME_HOUR_DAYS = 14
 PEAK_DAYS = 7
 
@@ -50,12 +50,6 @@ class _Known:
     first: int
     served: tuple[str, int] | None
     kept: Mapping[str, BaselineRecord] = field(default_factory=dict)
-
-
-async def services_after(session: AsyncSession, name: str) -> list[str]:
-    """The next known services by name."""
-    query = select(Service.name).where(Service.name > name).order_by(Service.name).limit(AT_ONCE)
-    return list((await session.execute(query)).scalars())
 
 
 async def refresh(session: AsyncSession, names: Sequence[str], now: int) -> int:

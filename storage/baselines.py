@@ -1,17 +1,19 @@
 """Baselines as they are kept, and what is measured by hand: the golden one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.analytics import DAY_MS, MAX_WINDOW_MS
+from domain.analysis.comparison import Reference, reference
+from domain.analysis.points import Series
+from domain.analytics import DAY_MS, HOUR_MS, MAX_WINDOW_MS
 from domain.baseline import Baseline, BaselineKind, GoldenRequest
 from domain.errors import InvalidRequest, NotFound
 from domain.totals import Totals
-from storage import analytics, rollup_reader, services
+from storage import analytics, rollup_reader, series, services
 from storage.database import deadline
 from storage.rollup_reader import Question, Span
 from storage.tables import BaselineRecord, db_clock
@@ -59,10 +61,12 @@ async def put(
     seconds: float,
     by: str = "schedule",
     about: str | None = None,
+    reference: Mapping[str, Reference] | None = None,
 ) -> None:
     """Keep what a service measured in so many seconds of [since, until) (ms) as its baseline of a kind."""
     values = {
         "metrics": totals.of_requests(seconds) | totals.of_scores(),
+        "reference": None if reference is None else {name: of.to_json() for name, of in reference.items()},
         "sample_size": totals.n,
         "since": since,
         "until": until,
@@ -102,27 +106,51 @@ async def set_golden(session: AsyncSession, request: GoldenRequest, *, by: str) 
     )
     async with deadline(session, analytics.QUERY_SECONDS):
         totals = await rollup_reader.total(session, question)
+        kept = await _reference(session, request.service, since, until)
     if not totals.n:
         raise InvalidRequest(
             f"start, end: {request.service} had no request from {_clock(since)} to {_clock(until)} UTC"
         )
-    seconds = (until - since) / 1000
-    await put(session, request.service, "golden", totals, since=since, until=until, seconds=seconds, by=by)
+    await put(
+        session,
+        request.service,
+        "golden",
+        totals,
+        since=since,
+        until=until,
+        seconds=(until - since) / 1000,
+        by=by,
+        reference=kept,
+    )
     key = (request.service, "golden")
     record = await session.get_one(BaselineRecord, key, populate_existing=True)
     return _told(record)
 
 
-async def remove_golden(session: AsyncSession, service: str) -> None:
-    """Forget a service's golden baseline.
+async def _reference(session: AsyncSession, service: str, since: int, until: int) -> dict[str, Reference]:
+    """What a later test against the stretch goes by: its whole hours, each metric for itself."""
+    first, last = -(-since // HOUR_MS) * HOUR_MS, until // HOUR_MS * HOUR_MS
+    if last <= first:
+        return {}
+    hours = (await series.read(session, [service], HOUR_MS, first, last)).get(service, {})
+    found = {
+        metric: reference(Series.of([point.at for point in points], [point.value for point in points]))
+        for metric, points in hours.items()
+    }
+    return {metric: kept for metric, kept in found.items() if kept is not None}
+
+
+async def remove_golden(session: AsyncSession, service: str) -> Baseline:
+    """Forget a service's golden baseline; gives what it was.
 
     Raises:
         NotFound: it has none.
     """
-    golden = BaselineRecord.service == service, BaselineRecord.kind == "golden"
-    removed = await session.execute(delete(BaselineRecord).where(*golden).returning(BaselineRecord.kind))
-    if removed.first() is None:
+    record = await session.get(BaselineRecord, (service, "golden"), with_for_update=True)
+    if record is None:
         raise NotFound(f"{service!r} has no golden baseline")
+    await session.delete(record)
+    return _told(record)
 
 
 def _clock(at: int) -> str:

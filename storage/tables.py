@@ -268,10 +268,10 @@ class SeriesState(Base):
 
 
 class AnomalyEpisode(Base):
-    """An anomaly from its first window to its end; a series has one open at a time.
+    """A `domain.analysis.anomaly.Anomaly` of a series, which has one open at a time.
 
-    `value`, `low` and `high` are those of its worst window. `announced` is the severity that its last event
-    told, None where it had none.
+    `config_version` is what the service served when it was found. `announced` is the severity that its last
+    event told, None where it had none.
     """
 
     __tablename__ = "anomalies"
@@ -285,6 +285,8 @@ class AnomalyEpisode(Base):
     confidence: Mapped[float] = mapped_column(Float)
     direction: Mapped[str]
     harmful: Mapped[bool] = mapped_column(Boolean)
+    strength: Mapped[float] = mapped_column(Float)
+    windows: Mapped[int] = mapped_column(Integer)
     value: Mapped[float] = mapped_column(Float)
     low: Mapped[float] = mapped_column(Float)
     high: Mapped[float] = mapped_column(Float)
@@ -295,7 +297,7 @@ class AnomalyEpisode(Base):
 
 
 class TrendRecord(Base):
-    """A series' latest trend over a window, as `domain.analysis.trends.Trend`."""
+    """A series' latest trend over a window, as `domain.analysis.comparison.WindowTrend`."""
 
     __tablename__ = "trends"
     service: Mapped[str] = mapped_column(primary_key=True)
@@ -308,14 +310,15 @@ class TrendRecord(Base):
 class BaselineRecord(Base):
     """What a service is compared with: its metrics of the stretch [since, until).
 
-    `about` is what the baseline was made for: of `pre-change` the version. `created_by` is `schedule`, or who
-    set it by hand.
+    `about` is what the baseline was made for: of `pre-change` the version. `reference` holds, of `golden`, a
+    `domain.analysis.comparison.Reference` by metric. `created_by` is `schedule`, or who set it by hand.
     """
 
     __tablename__ = "baselines"
     service: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(primary_key=True)
     metrics: Mapped[Json]
+    reference: Mapped[Json | None]
     sample_size: Mapped[int] = mapped_column(BigInteger)
     since: Mapped[int] = mapped_column(Millis)
     until: Mapped[int] = mapped_column(Millis)
@@ -329,6 +332,7 @@ class ChangeRecord(Base):
 
     __tablename__ = "baseline_changes"
     service: Mapped[str] = mapped_column(primary_key=True)
+    method: Mapped[str] = mapped_column(primary_key=True)
     metric: Mapped[str] = mapped_column(primary_key=True)
     change: Mapped[Json]
     computed_at: Mapped[int] = mapped_column(Millis)

@@ -12,6 +12,7 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
+from activities.analysis import AnalysisActivities
 from activities.delivery import DeliveryActivities
 from activities.delivery_http import Poster
 from activities.loop import LoopActivities
@@ -30,7 +31,13 @@ from worker.interceptors import HouseRules
 from worker.schedules import Schedules, ensure_housekeeping
 from workflows import ids
 from workflows.delivery import DeliveryWorkflow
-from workflows.loop import MaintainWorkflow, ReconcileWorkflow, TickWorkflow
+from workflows.loop import (
+    AnalyzeWorkflow,
+    CompareWorkflow,
+    MaintainWorkflow,
+    ReconcileWorkflow,
+    TickWorkflow,
+)
 from workflows.optimization import OptimizationWorkflow
 from workflows.rollout import RolloutWorkflow
 
@@ -42,6 +49,8 @@ WORKFLOWS = [
     DeliveryWorkflow,
     TickWorkflow,
     ReconcileWorkflow,
+    AnalyzeWorkflow,
+    CompareWorkflow,
     MaintainWorkflow,
 ]
 RECONCILE_SECONDS = 30.0
@@ -134,6 +143,7 @@ def build_worker(
         database, StructuredPriorStrategy(), step_seconds=step_seconds, searchable=searchable
     )
     loop = LoopActivities(database, client)
+    analysis = AnalysisActivities(database)
     return Worker(
         client,
         task_queue=task_queue,
@@ -158,6 +168,9 @@ def build_worker(
             loop.tick,
             loop.reconcile,
             loop.maintain,
+            analysis.detect,
+            analysis.refresh_baselines,
+            analysis.compare,
         ],
         interceptors=[HouseRules()],
         max_concurrent_activities=CONCURRENT_ACTIVITIES,

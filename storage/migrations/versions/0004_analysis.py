@@ -33,6 +33,8 @@ _STATEMENTS = (
         confidence double precision NOT NULL,
         direction text NOT NULL,
         harmful boolean NOT NULL,
+        strength double precision NOT NULL,
+        windows integer NOT NULL,
         value double precision NOT NULL,
         low double precision NOT NULL,
         high double precision NOT NULL,
@@ -60,6 +62,7 @@ _STATEMENTS = (
         service text NOT NULL,
         kind text NOT NULL,
         metrics jsonb NOT NULL,
+        reference jsonb,
         sample_size bigint NOT NULL,
         since timestamptz NOT NULL,
         until timestamptz NOT NULL,
@@ -72,11 +75,19 @@ _STATEMENTS = (
     """
     CREATE TABLE baseline_changes (
         service text NOT NULL,
+        method text NOT NULL,
         metric text NOT NULL,
         change jsonb NOT NULL,
         computed_at timestamptz NOT NULL,
-        PRIMARY KEY (service, metric)
+        PRIMARY KEY (service, method, metric)
     )
+    """,
+    # What a run found was its standing alone.
+    """
+    UPDATE optimized_services SET analysis = jsonb_build_object(
+        'standing', analysis, 'changes', jsonb_build_array(), 'untested', jsonb_build_array(),
+        'trends', jsonb_build_array(), 'anomalies', jsonb_build_array()
+    ) WHERE analysis IS NOT NULL
     """,
 )
 
