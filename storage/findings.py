@@ -1,7 +1,7 @@
 """Changes against baselines, and trends: what they are made from, and the latest of every service."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select
@@ -43,23 +43,21 @@ async def find(session: AsyncSession, names: Sequence[str], now: int) -> dict[st
     hour = now // HOUR_MS * HOUR_MS
     hourly = await series.read(session, names, HOUR_MS, hour - HISTORY_MS, hour)
     points: dict[Window, series.ServicePoints] = {}
-    ends: dict[Window, int] = {}
     for window, step in TREND_STEP_MS.items():
         end = now // step * step
-        ends[window] = end
         # The hours of a week are among those of the history.
         since = end - WINDOW_MS[window]
         points[window] = (
             _since(hourly, since) if step == HOUR_MS else await series.read(session, names, step, since, end)
         )
     served = await served_since(session, names)
-    golden = await _golden(session, names)
+    golden = await references(session, names)
 
     def found() -> dict[str, Findings]:
         pasts = {
             name: Past(
                 until=hour,
-                hourly=_series(hourly.get(name, {})),
+                hourly=_series(hourly.get(name, {}), HOUR_MS),
                 changed_at=served[name][1] if name in served else None,
                 golden=golden.get(name, {}),
             )
@@ -68,7 +66,14 @@ async def find(session: AsyncSession, names: Sequence[str], now: int) -> dict[st
         return {
             name: Findings(
                 compare(past),
-                trends(past, {window: _series(points[window].get(name, {})) for window in points}, now),
+                trends(
+                    past,
+                    {
+                        window: _series(points[window].get(name, {}), step)
+                        for window, step in TREND_STEP_MS.items()
+                    },
+                    now,
+                ),
             )
             for name, past in pasts.items()
         }
@@ -76,11 +81,11 @@ async def find(session: AsyncSession, names: Sequence[str], now: int) -> dict[st
     return await asyncio.to_thread(found)
 
 
-def _series(by_metric: Mapping[str, Iterable[Point]]) -> dict[str, Series]:
-    found = {metric: list(points) for metric, points in by_metric.items()}
+def _series(by_metric: Mapping[str, Sequence[Point]], length: int) -> dict[str, Series]:
+    """Each metric's values at the middles of their windows."""
     return {
-        metric: Series.of([point.at for point in points], [point.value for point in points])
-        for metric, points in found.items()
+        metric: Series.of([point.at + length // 2 for point in points], [point.value for point in points])
+        for metric, points in by_metric.items()
     }
 
 
@@ -93,7 +98,8 @@ def _since(read: series.ServicePoints, since: int) -> series.ServicePoints:
     }
 
 
-async def _golden(session: AsyncSession, names: Sequence[str]) -> dict[str, dict[str, Reference]]:
+async def references(session: AsyncSession, names: Sequence[str]) -> dict[str, dict[str, Reference]]:
+    """By service and metric what a test against the golden baseline goes by."""
     query = select(BaselineRecord.service, BaselineRecord.reference).where(
         BaselineRecord.kind == "golden", BaselineRecord.service.in_(names)
     )

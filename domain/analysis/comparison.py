@@ -73,7 +73,8 @@ def reference(series: Series) -> Reference | None:
 class Past:
     """A service's metrics by hour up to `until` (ms), the end of the last complete hour.
 
-    `changed_at` is when what it serves began to be served, `golden` what its golden baseline was.
+    The times of all series are the middles of their windows. `changed_at` is when what it serves began to be
+    served, `golden` what its golden baseline was.
     """
 
     until: int
@@ -113,6 +114,8 @@ def compare(past: Past) -> Comparison:
         kept = past.golden.get(metric)
         if kept is not None:
             day = _between(series, past.until - DAY_MS, past.until)
+            profile = past.profiles[metric]
+            day = deseasonalised(day, profile) if _is_known(profile) else day
             found = golden(metric, day, kept.mean, kept.error, kept.hours)
             against_golden += [] if found is None else [found]
     changes = [*_judged(tested), *_judged(against_golden)]
@@ -137,11 +140,11 @@ def _tests(past: Past) -> Iterator[Test]:
 def _pre_change(metric: str, series: Series, past: Past) -> Change | None:
     changed_at = past.changed_at or past.until
     # The hour of the change belongs to neither side.
-    before = _between(series, changed_at - BEFORE_MS, changed_at - HOUR_MS + 1)
-    after = _between(series, changed_at, past.until)
-    profile = DailyProfile.of(_between(series, past.until - HISTORY_MS, changed_at - HOUR_MS + 1))
-    known = bool(np.isfinite(profile.offsets).all())
-    return pre_change(metric, before, after, profile if known else None)
+    end = changed_at - HOUR_MS // 2 + 1
+    after = _between(series, changed_at + HOUR_MS // 2, past.until)
+    profile = DailyProfile.of(_between(series, past.until - HISTORY_MS, end))
+    before = _between(series, changed_at - BEFORE_MS, end)
+    return pre_change(metric, before, after, profile if _is_known(profile) else None)
 
 
 def _same_hour(metric: str, series: Series, past: Past) -> Change | None:
@@ -157,6 +160,10 @@ def _rolling(metric: str, series: Series, past: Past) -> Change | None:
     middle = past.until - ROLLING_HOURS * HOUR_MS
     before = _between(series, middle - DAY_MS, middle)
     return rolling(metric, before, _between(series, middle, past.until))
+
+
+def _is_known(profile: DailyProfile) -> bool:
+    return bool(np.isfinite(profile.offsets).all())
 
 
 def _span(series: Series, until: int) -> float | None:

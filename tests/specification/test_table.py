@@ -18,8 +18,7 @@ ROW = re.compile(r"^\| `([^`]+)` \| (.+) \|$", re.MULTILINE)
 LATER = "with the analysis"
 # What only the analysis brings.
 OF_THE_ANALYSIS = {
-    *(f"GET /api/v1/analytics/{found}" for found in ("anomalies", "trends", "calibration", "savings")),
-    "anomaly.detected",
+    *(f"GET /api/v1/analytics/{found}" for found in ("calibration", "savings")),
 }
 
 
@@ -42,7 +41,7 @@ async def test_every_endpoint_is_listed(client: httpx.AsyncClient) -> None:
         for method in methods
     }
     listed = {unnamed(endpoint) for endpoint in rows("Endpoints")}
-    assert listed == served | OF_THE_ANALYSIS - {"anomaly.detected"} | {"GET /metrics"}
+    assert listed == served | OF_THE_ANALYSIS | {"GET /metrics"}
 
 
 def test_every_endpoint_of_the_specification_is_listed() -> None:
