@@ -6,6 +6,7 @@ import typer
 
 from cli import db
 from cli.demo import demo
+from cli.detect import detect
 from cli.dev import dev
 from cli.judge import judge
 from cli.openapi import openapi
@@ -33,6 +34,6 @@ def main(
     """Finds better LLM configurations, rolls them out safely, takes them back when they harm."""
 
 
-for command in (dev, serve, worker, replay, judge, demo, openapi):
+for command in (dev, serve, worker, replay, judge, detect, demo, openapi):
     app.command()(command)
 app.add_typer(db.app, name="db")
