@@ -62,7 +62,7 @@ class AnalysisActivities:
         while True:
             async with self._database.transaction() as session:
                 names = await services.names_after(session, last, at_once)
-                if not names or not await progress.lock(session, work):
+                if not names or not await progress.try_lock(session, work):
                     return count
                 now = (await session.execute(select(db_clock()))).scalar_one()
                 count += await do(session, names, now)

@@ -86,11 +86,11 @@ class _Batch:
 
 
 async def advance(session: AsyncSession, window: WatchedWindow) -> Advance | None:
-    """Read the next windows of all services, in a transaction of the caller's; None where none is complete,
-    or somebody else is at it.
+    """Read the next windows of all services, in a transaction of the caller's; None where none is complete.
+
+    Whoever else is at it is waited for.
     """
-    if not await progress.lock(session, "detection"):
-        return None
+    await progress.lock(session, "detection")
     now = (await session.execute(select(db_clock()))).scalar_one()
     length = WINDOW_MS[window]
     last = (now - MARGIN_MS) // length * length

@@ -9,7 +9,12 @@ from storage.tables import AnalysisProgress, Millis
 _LOCKS = {"detection": 0x616E6F6D616C69, "baselines": 0x626173656C696E, "findings": 0x66696E64696E67}
 
 
-async def lock(session: AsyncSession, work: str) -> bool:
+async def lock(session: AsyncSession, work: str) -> None:
+    """Take the right to some work until the transaction ends, once nobody else has it."""
+    await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCKS[work]})
+
+
+async def try_lock(session: AsyncSession, work: str) -> bool:
     """Take the right to some work until the transaction ends; False where somebody else has it."""
     query = text("SELECT pg_try_advisory_xact_lock(:key)")
     return bool((await session.execute(query, {"key": _LOCKS[work]})).scalar_one())
