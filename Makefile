@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install demo test lint temporal lock openapi bench bench-gate bench-anomalies bench-events bench-stop soak fuzz
+.PHONY: install demo test lint temporal lock openapi bench bench-gate bench-anomalies bench-analysis bench-events bench-stop soak fuzz
 
 install: $(VENV)/.installed
 
@@ -49,8 +49,8 @@ openapi: install
 bench-gate: install
 	$(BIN)/python -m bench.gate
 
-bench-anomalies: install
-	$(BIN)/python -m bench.anomalies
+bench-anomalies bench-analysis: install
+	$(BIN)/python -m $(subst -,.,$@)
 
 # From a commit to its subscribers, and from an emergency stop to every replica.
 bench-events bench-stop: install temporal

@@ -85,15 +85,15 @@ class _Batch:
     kept: Mapping[Key, tuple[bytes, int]]
 
 
-async def advance(session: AsyncSession, window: WatchedWindow) -> Advance | None:
+async def advance(session: AsyncSession, window: WatchedWindow, end: int | None = None) -> Advance | None:
     """Read the next windows of all services, in a transaction of the caller's; None where none is complete.
 
-    Whoever else is at it is waited for.
+    Whoever else is at it is waited for. Windows that end after `end` (ms) are left for later.
     """
     await progress.lock(session, "detection")
     now = (await session.execute(select(db_clock()))).scalar_one()
     length = WINDOW_MS[window]
-    last = (now - MARGIN_MS) // length * length
+    last = min(now - MARGIN_MS, now if end is None else end) // length * length
     since = await progress.until(session, window)
     if since is None:
         since = await _first(session, window, last)
