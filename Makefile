@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install demo test lint temporal lock openapi bench bench-gate bench-anomalies bench-analysis bench-events bench-stop soak fuzz
+.PHONY: install demo test lint temporal lock openapi bench bench-gate bench-anomalies bench-analysis bench-significance bench-events bench-stop soak fuzz
 
 install: $(VENV)/.installed
 
@@ -49,7 +49,8 @@ openapi: install
 bench-gate: install
 	$(BIN)/python -m bench.gate
 
-bench-anomalies bench-analysis: install
+# The detector on generated series; false positives and power of the tests; what all of it costs on one core.
+bench-anomalies bench-significance bench-analysis: install
 	$(BIN)/python -m $(subst -,.,$@)
 
 # From a commit to its subscribers, and from an emergency stop to every replica.

@@ -10,7 +10,6 @@ from math import inf, isfinite, sqrt
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from domain.analysis.autocorrelation import inflation, lag_one
@@ -230,20 +229,27 @@ class _Side(NamedTuple):
     effective: float
 
     @classmethod
-    def of(cls, values: NDArray[np.float64], rho: float) -> "_Side":
-        n = values.size
+    def of(cls, mean: float, squares: float, n: int, rho: float) -> "_Side":
+        """From the values' mean and the sum of their squared deviations from it."""
         times = inflation(n, rho)
-        # The sample variance misses what the whole stretch has in common.
-        spread = 0.0 if is_constant(values) else float(values.var(ddof=1)) * (n - 1) / (n - times)
-        return cls(float(values.mean()), spread * times / n, n, n / times)
+        # The sample variance, squares / (n - 1), misses what the whole stretch has in common.
+        return cls(mean, squares / (n - times) * times / n, n, n / times)
 
 
 def _sides(*series: Series) -> list[_Side] | None:
     """Each side by the autocorrelation that they share; None if one is worth too little."""
-    parts = [(side.values - side.values.mean(), side.adjacent) for side in series]
+    means = [float(side.values.mean()) for side in series]
+    residuals = [
+        np.zeros(len(side)) if is_constant(side.values) else side.values - mean
+        for side, mean in zip(series, means, strict=True)
+    ]
+    r = lag_one([(left, side.adjacent) for left, side in zip(residuals, series, strict=True)])
     # Each mean that was taken off costs (1 + 3 rho)/n of its own side (Kendall 1954).
     n = sum(len(side) for side in series) / len(series)
-    r = lag_one(parts) if not all(is_constant(side.values) for side in series) else 0.0
-    rho = min(max(r + (1 + 3 * r) / n, 0.0), HIGHEST_RHO) if r else 0.0
-    sides = [_Side.of(side.values, rho) for side in series]
+    varies = any(left.any() for left in residuals)
+    rho = min(max(r + (1 + 3 * r) / n, 0.0), HIGHEST_RHO) if varies else 0.0
+    sides = [
+        _Side.of(mean, float(left @ left), left.size, rho)
+        for mean, left in zip(means, residuals, strict=True)
+    ]
     return None if min(side.effective for side in sides) < MIN_EFFECTIVE else sides

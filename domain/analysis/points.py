@@ -64,7 +64,9 @@ class Series:
     def adjacent(self) -> NDArray[np.bool_]:
         """Of each point but the last, whether the next one follows without a gap."""
         gaps = np.diff(self.times)
-        return gaps <= 1.5 * np.median(gaps) if gaps.size else np.zeros(0, dtype=bool)
+        if gaps.size == 0 or gaps.max() <= 1.5 * gaps.min():
+            return np.ones(gaps.size, dtype=bool)
+        return gaps <= 1.5 * float(np.median(gaps))
 
     def thinned(self, most: int) -> "Series":
         """At most so many points, each the average of a stretch; stretches are equally long."""

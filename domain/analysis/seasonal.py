@@ -15,6 +15,7 @@ MIN_DAYS = 2
 HOURS = 24
 # Of the 24 hours around an hour, so many must have values for their average to be the level there.
 MIN_AROUND = 20
+_AROUND_THE_CLOCK = np.arange(-1, HOURS + 1)
 _AROUND = np.array([0.5, *[1.0] * 23, 0.5])
 
 
@@ -66,7 +67,7 @@ class DailyProfile:
     def at(self, times: NDArray[np.int64]) -> NDArray[np.float64]:
         """The offset at each time (ms), on straight lines between the middles of the hours."""
         of_day = (times % DAY_MS) / HOUR_MS - 0.5
-        return np.interp(of_day, np.arange(HOURS), self.offsets, period=HOURS)
+        return np.interp(of_day, _AROUND_THE_CLOCK, self.offsets[_AROUND_THE_CLOCK % HOURS])
 
     def variance_between(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
         """What the profile's own error adds to the variance of the difference of two means, by their times.
@@ -79,7 +80,9 @@ class DailyProfile:
 
 def deseasonalised(series: Series, profile: DailyProfile) -> Series:
     """The series less its daily profile, the level kept; without the points whose hour the profile lacks."""
-    return Series.of(series.times, series.values - profile.at(series.times))
+    values = series.values - profile.at(series.times)
+    known = np.isfinite(values)
+    return Series(series.times, values) if known.all() else Series(series.times[known], values[known])
 
 
 def _by_hour(hours: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -79,11 +79,9 @@ def trend(metric: str, times: Sequence[int], values: Sequence[float]) -> Trend |
         line = _Line(0.0, float(np.median(series.values)), 0.0, 1.0, 1.0, hours)
         return _told(metric, series, line, 1.0)
     first, second = _pairs(n)
-    rises = series.values[second] - series.values[first]
-    slope = float(np.median(rises / (hours[second] - hours[first])))
-    level = float(np.median(series.values - slope * hours))
-    line = _Line.through(series, hours, slope, level)
-    score = int((rises > 0).sum()) - int((rises < 0).sum())
+    rises, apart = series.values[second] - series.values[first], hours[second] - hours[first]
+    line = _Line.through(series, hours, float(np.median(rises / apart)), apart)
+    score = np.count_nonzero(rises > 0) - np.count_nonzero(rises < 0)
     z = (score - np.sign(score)) / sqrt(score_variance(series.values) * line.inflation)
     return _told(metric, series, line, min(1.0, 2 * float(stdtr(line.df, -abs(z)))))
 
@@ -106,16 +104,23 @@ class _Line(NamedTuple):
     hours: NDArray[np.float64]
 
     @classmethod
-    def through(cls, series: Series, hours: NDArray[np.float64], slope: float, level: float) -> "_Line":
+    def through(
+        cls, series: Series, hours: NDArray[np.float64], slope: float, apart: NDArray[np.float64]
+    ) -> "_Line":
+        """With this slope through the median; `apart` are the hours between every two points (`_pairs`)."""
         n = len(series)
-        residuals = series.values - level - slope * hours
-        centred = residuals - residuals.mean()
+        around = series.values - slope * hours
+        level = float(np.median(around))
+        centred = around - around.mean()
         r = lag_one([(centred, series.adjacent)]) * (n - 1) / n
         rho = min(max((n * r + 2) / (n - 4), 0.0), HIGHEST_RHO)
-        t = hours - hours.mean()
-        shared = _shared(series, rho)
-        inflation = float(t @ shared @ t) / float(t @ t)
-        mean_inflation = float(shared.mean()) * n
+        inflation = mean_inflation = 1.0
+        if rho > 0:
+            shared = np.exp(apart * (log(rho) * HOUR_MS / series.step))
+            first, second = _pairs(n)
+            t = hours - hours.mean()
+            inflation += 2 * float((t[first] * t[second]) @ shared) / float(t @ t)
+            mean_inflation += 2 * float(shared.sum()) / n
         # A line fitted to autocorrelated noise follows it, so that the residuals understate its variance.
         variance = float(centred @ centred) / max(n - inflation - mean_inflation, 1.0)
         return cls(slope, level, variance, inflation, mean_inflation, hours)
@@ -137,14 +142,6 @@ def _pairs(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The indices of every two points, the earlier first."""
     first, second = np.triu_indices(n, 1)
     return first, second
-
-
-def _shared(series: Series, rho: float) -> NDArray[np.float64]:
-    """The correlation of every two points under AR(1) with `rho` a step, (n, n)."""
-    if rho == 0:
-        return np.eye(len(series))
-    steps = series.times / series.step
-    return np.exp(np.abs(steps[:, None] - steps) * log(rho))
 
 
 def _told(metric: str, series: Series, line: _Line, p: float) -> Trend:
