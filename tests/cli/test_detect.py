@@ -49,8 +49,8 @@ def test_scores_and_ranges_are_the_detectors(step: int) -> None:
 
 def test_an_alert_is_told_once_in_six_hours_unless_it_is_graver() -> None:
     series = _series()
-    # Each new record is followed by a like one; the last is far graver than the alert before it.
-    for index, value in ((200, 108.5), (205, 112.0), (300, 125.0), (302, 400.0)):
+    # The second is as grave as the first, the last far graver than the one before it.
+    for index, value in ((200, 107.0), (205, 110.0), (300, 125.0), (302, 400.0)):
         series["v"][index] = value
     detector, state = Detector(300), DetectorState()
     raw = [detector.step(state, 1000 * t, v).strength for t, v in zip(series["t"], series["v"], strict=True)]
