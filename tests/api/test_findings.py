@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from domain.analysis.watched import WATCHED_WINDOWS
 from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS
-from storage import baseline_refresh, detection, findings, services
+from storage import analysis, baseline_refresh, detection, findings, services
 from storage.database import Database
 from tests.api.answers import done, refused
 from tests.storage import past
@@ -150,6 +150,10 @@ async def test_trends_and_changes_of_three_weeks(
     assert week["forecast"][-1]["mean"] > week["forecast"][0]["mean"] > 0.0034
     assert week["computedAt"] == now
     assert await get(client, TRENDS, window="1m") == {"total": 0, "trends": []}
+    async with database.transaction() as session:
+        kept = await analysis.latest_trends(session, ["chat", "mail", "nobody"])
+    assert set(kept) == {"chat"}
+    assert kept["chat"]["cost.avg", "7d"].slope_per_hour == week["slopePerHour"]
     changes = {one["metric"]: one for one in (await get(client, CHANGES, services="chat,mail"))["changes"]}
     assert {one["service"] for one in changes.values()} == {"chat"}
     latency = changes["latency.avg"]
