@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install demo test lint temporal lock openapi bench bench-gate bench-anomalies bench-significance bench-decisions bench-watch bench-backtest bench-events bench-stop soak fuzz
+.PHONY: install demo test lint temporal lock openapi bench bench-gate bench-anomalies bench-significance bench-analysis bench-decisions bench-watch bench-backtest bench-events bench-stop soak fuzz
 
 install: $(VENV)/.installed
 
@@ -49,9 +49,10 @@ openapi: install
 bench-gate: install
 	$(BIN)/python -m bench.gate
 
-# Anomalies in generated series; how often noise is called a change or a trend; what the optimizer gains; a look
-# of the watch over 200 services; 30 days of a service, hour by hour, through a policy.
-bench-anomalies bench-significance bench-decisions bench-watch bench-backtest: install
+# Anomalies in generated series; how often noise is called a change or a trend; what all of the analysis costs on
+# one core; what the optimizer gains; a look of the watch over 200 services; 30 days of a service, hour by hour,
+# through a policy.
+bench-anomalies bench-significance bench-analysis bench-decisions bench-watch bench-backtest: install
 	$(BIN)/python -m $(subst -,.,$@)
 
 # From a commit to its subscribers, and from an emergency stop to every replica.

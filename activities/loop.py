@@ -10,6 +10,7 @@ from domain.errors import Conflict, NotFound
 from domain.optimization import OptimizationRequest
 from storage import (
     deliveries,
+    detection,
     event_log,
     firings,
     idempotency,
@@ -62,7 +63,7 @@ class LoopActivities:
     @activity.defn(name="maintain")
     async def maintain(self, arg: m.HousekeepingInput) -> m.HousekeepingResult:
         """Make partitions ahead; forget reports past their service's retention, old events, answers,
-        deliveries and firings.
+        deliveries, firings and anomalies.
         """
         async with self._database.transaction() as session:
             kept_days = await services.longest_retention(session)
@@ -71,6 +72,7 @@ class LoopActivities:
             await event_log.purge(session)
             await deliveries.purge(session)
             await firings.purge(session)
+            await detection.purge(session)
         connection = await self._database.connect(name="llm-optimizer maintenance")
         try:
             until = await partitions.ensure_partitions(connection)

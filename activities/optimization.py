@@ -8,7 +8,7 @@ from temporalio import activity
 
 from activities import problems
 from activities.problems import Observed
-from domain.analysis.standing import standing
+from domain.analysis.windows import missing_in_words
 from domain.conditions import Rule
 from domain.decision.problem import Skip, Strategy
 from domain.errors import Conflict, Stopped
@@ -73,19 +73,19 @@ class OptimizationActivities:
             part.observation = observed.to_json()
         seen = sum(observation.n for observation in observed.history)
         activity.logger.info("observed", extra={"service": arg.service, "requests": seen})
-        return m.ServiceNote(
-            proceed=True, note=f"{seen} requests of {len(observed.history)} configurations in the last day."
-        )
+        missing = missing_in_words(observed.windows.service if observed.windows else [], "24h")
+        note = f"{seen} requests of {len(observed.history)} configurations in the last day."
+        return m.ServiceNote(proceed=True, note=f"{note} Missing: {missing}." if missing else note)
 
     @activity.defn(name="analyze")
     async def analyze(self, arg: m.ServiceInput) -> m.ServiceNote:
-        """Judge how the present configuration stands."""
+        """Judge how the present configuration stands, against its bounds and the service's past."""
         async with self._database.transaction() as session:
             part, observed = await _observed(session, arg)
             policy = await self._policy(session, arg)
-            judged = standing(observed.present, policy.constraints)
-            part.analysis, part.analyzed_at = judged.to_json(), db_now()
-        return m.ServiceNote(proceed=True, note=f"{judged.in_words()}.")
+            analysis = await problems.analyze(session, arg.service, observed, policy)
+            part.analysis, part.analyzed_at = analysis.to_json(), db_now()
+        return m.ServiceNote(proceed=True, note=f"{analysis.in_words()}.")
 
     @activity.defn(name="decide")
     async def decide(self, arg: m.ServiceInput) -> m.ServiceNote:

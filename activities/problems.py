@@ -8,6 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.analysis.analysis import Analysis
+from domain.analysis.standing import standing
+from domain.analysis.windows import Windows
 from domain.base import Message
 from domain.config import LLMConfig
 from domain.decision.estimates import observation_of
@@ -21,7 +24,7 @@ from domain.plan import OptimizationPlan
 from domain.policy import ServicePolicy
 from domain.reports import MAX_AHEAD_MS
 from domain.scope import Scope
-from storage import configs, ledger, observations, rollouts, services
+from storage import analysis, configs, findings, ledger, observations, rollouts, services
 from storage.database import Database
 
 DAY_MS = 86_400_000
@@ -30,7 +33,8 @@ REJECTED_MS = 7 * DAY_MS
 
 
 class Observed(Message):
-    """What a run knows of a service: its history by configuration, and how much it serves.
+    """What a run knows of a service: its history by configuration, how much it serves, and its metrics over
+    each window.
 
     `left_out` counts reports that name no version and whose model is not the incumbent's.
     """
@@ -42,6 +46,7 @@ class Observed(Message):
     history: list[Observation]
     traffic: list[Traffic]
     left_out: int
+    windows: Windows | None = None
 
     @property
     def present(self) -> Observation | None:
@@ -61,6 +66,7 @@ class Known:
     groups: Sequence[observations.Group]
     versions: Mapping[str, LLMConfig]
     traffic: Sequence[Traffic]
+    windows: Windows | None = None
 
 
 async def observe(database: Database, service: str, policy: ServicePolicy) -> Observed | None:
@@ -75,14 +81,30 @@ async def observe(database: Database, service: str, policy: ServicePolicy) -> Ob
         )
         versions = await configs.named(session, [group.version for group in groups if group.version])
         traffic = await observations.traffic(session, service, traffic_windows(policy))
+    async with database.transaction() as session:
+        windows = await observations.windows(session, service)
     known = Known(
         now=now,
         active=active,
         groups=groups,
         versions=versions,
         traffic=[Traffic(window_ms=w, requests=n, cost_usd=cost) for w, n, cost in traffic],
+        windows=windows,
     )
     return await asyncio.to_thread(observed_of, known)
+
+
+async def analyze(session: AsyncSession, service: str, observed: Observed, policy: ServicePolicy) -> Analysis:
+    """How a service stands: against its constraints, its baselines, by its trends and open anomalies."""
+    found = (await findings.find(session, [service], observed.observed_at))[service]
+    anomalies = (await analysis.open_anomalies(session, [service])).get(service, {})
+    return Analysis(
+        standing=standing(observed.present, policy.constraints),
+        changes=found.comparison.changes,
+        untested=found.comparison.untested,
+        trends=[told for told in found.trends if told.trend.significant],
+        anomalies=[anomalies[metric] for metric in sorted(anomalies)],
+    )
 
 
 def traffic_windows(policy: ServicePolicy) -> list[int]:
@@ -111,6 +133,7 @@ def observed_of(known: Known) -> Observed:
         history=history,
         traffic=list(known.traffic),
         left_out=left_out,
+        windows=known.windows,
     )
 
 

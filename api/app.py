@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import openapi
 from api.admin import endpoints as admin
 from api.analytics import endpoints as analytics
-from api.analytics import ledger
+from api.analytics import findings, ledger
 from api.audit import endpoints as audit
 from api.auth import Authenticator
 from api.configs import endpoints as configs
@@ -172,7 +172,7 @@ def create_app(
     api = APIRouter(prefix=API_PREFIX)
     parts = (
         *(reports, configs, optimizations, deployments, services, rules),
-        *(analytics, ledger, events, webhooks),
+        *(analytics, findings, ledger, events, webhooks),
         *(admin, keys, audit, system),
     )
     for module in parts:

@@ -240,12 +240,69 @@ _BASELINES = {
     "baselines": [
         {
             "name": "chat-service/rolling",
-            "description": "The last 24 hours.",
+            "description": "As it was lately: the reports from 2025-11-23 16:20 to 2025-11-24 16:20 UTC.",
             "createdAt": _ENDED,
             "metrics": {"latency.p95": 2310.0, "cost.avg": 0.0054, "errors.rate": 0.002},
             "sampleSize": 172_000,
         }
     ]
+}
+_GOLDEN = {
+    "name": "chat-service/golden",
+    "description": "Set by hand, by ops: the reports from 2025-11-23 16:00 to 2025-11-24 16:00 UTC.",
+    "createdAt": _ENDED,
+    "metrics": {"latency.p95": 2280.0, "cost.avg": 0.0054, "errors.rate": 0.002},
+    "sampleSize": 171_000,
+}
+_ANOMALY = {
+    "id": "ano_01KATS2B4D6F8H0K2M4P6R8T0V",
+    "service": "chat-service",
+    "window": "1m",
+    "configVersion": "chat-service@2",
+    "metric": "latency.p95",
+    "direction": "up",
+    "harmful": True,
+    "severity": "high",
+    "confidence": 0.56,
+    "detector": "ewma_fast",
+    "strength": 2.4,
+    "value": 5120.0,
+    "low": 1640.0,
+    "high": 3010.0,
+    "startedAt": _BEGAN,
+    "lastAt": _BEGAN + 540_000,
+    "endedAt": _BEGAN + 720_000,
+    "windows": 9,
+}
+_TREND = {
+    "service": "chat-service",
+    "window": "7d",
+    "deseasonalised": True,
+    "computedAt": _ENDED,
+    "metric": "cost.avg",
+    "direction": "up",
+    "slopePerHour": 0.000004,
+    "change": 0.12,
+    "p": 0.004,
+    "significant": True,
+    "n": 84,
+    "effectiveN": 31.5,
+    "forecast": [{"at": _ENDED + _HOUR, "mean": 0.0061, "low": 0.0055, "high": 0.0067}],
+}
+_COMPARED = {
+    "service": "chat-service",
+    "computedAt": _ENDED,
+    "metric": "latency.p95",
+    "method": "same-hour",
+    "before": 2290.0,
+    "now": 2710.0,
+    "change": 0.183,
+    "low": 190.0,
+    "high": 650.0,
+    "p": 0.002,
+    "adjustedP": 0.014,
+    "significant": True,
+    "n": 14,
 }
 
 _CHANGED = {
@@ -417,6 +474,14 @@ EXAMPLES: dict[str, Example] = {
         },
     ),
     "getHistory": Example(_HISTORY),
+    "listAnomalies": Example({"total": 1, "anomalies": [_ANOMALY]}),
+    "listTrends": Example({"total": 1, "trends": [_TREND]}),
+    "listChanges": Example({"total": 1, "changes": [_COMPARED]}),
+    "setGoldenBaseline": Example(
+        _GOLDEN,
+        {"service": "chat-service", "start": _BEGAN - 24 * _HOUR, "end": _BEGAN},
+    ),
+    "removeGoldenBaseline": Example(_GOLDEN),
     "getBaselines": Example(_BASELINES),
     "getCalibration": Example(examples_of_ledger.calibration(_DEPLOYMENT, _BEGAN, _ENDED)),
     "getSavings": Example(examples_of_ledger.savings(_DEPLOYMENT, _BEGAN, _ENDED)),

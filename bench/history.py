@@ -37,7 +37,7 @@ async def report(database: Database, count: int, *, hours: float) -> float:
     try:
         until = await connection.fetchval("SELECT clock_timestamp() - interval '3 seconds'")
         since = until - timedelta(hours=hours)
-        await _prepare(connection, since, until)
+        await prepare(connection, since, until)
         for first in range(0, count, BATCH):
             await connection.execute(_INSERT, since, until, first, count, SERVICES, MODELS, BATCH)
         await connection.execute("VACUUM (ANALYZE) metrics")
@@ -50,9 +50,13 @@ async def report(database: Database, count: int, *, hours: float) -> float:
         await connection.close()
 
 
-async def _prepare(
-    connection: "asyncpg.Connection[asyncpg.Record]", since: datetime, until: datetime
-) -> None:
+def minutes(count: int) -> timedelta:
+    """So many minutes."""
+    return timedelta(minutes=count)
+
+
+async def prepare(connection: "asyncpg.Connection[asyncpg.Record]", since: datetime, until: datetime) -> None:
+    """Make the partitions of some days of reports."""
     day = since.date()
     while day <= until.date():
         for table in ("metrics", "quality"):

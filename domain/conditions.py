@@ -9,7 +9,17 @@ from domain.config import Name
 from domain.metrics import Metric
 
 Window = Literal["1m", "5m", "15m", "1h", "24h", "7d"]
+WINDOW_MS: dict[Window, int] = {
+    "1m": 60_000,
+    "5m": 300_000,
+    "15m": 900_000,
+    "1h": 3_600_000,
+    "24h": 86_400_000,
+    "7d": 604_800_000,
+}
+"""The windows, the shortest first, and how long they are."""
 Severity = Literal["low", "medium", "high", "critical"]
+SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high", "critical")
 
 
 class MetricCondition(Message):

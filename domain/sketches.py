@@ -60,6 +60,10 @@ class Sketch:
         pairs["bin"], pairs["n"] = self.bins, self.counts
         return pairs.tobytes()
 
+    def __add__(self, other: "Sketch") -> "Sketch":
+        """The sketch of the values of both."""
+        return Sketch.of_bytes(self.to_bytes() + other.to_bytes())
+
     @property
     def n(self) -> int:
         """How many values there are."""

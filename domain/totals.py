@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import sqrt
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from domain.sketches import Sketch
 
+AMOUNTS = ("latency", "cost", "tokens_input", "tokens_output", "tokens_total", "quality")
 PERCENTILES = {"latency.p50": 0.50, "latency.p95": 0.95, "latency.p99": 0.99}
 
 
@@ -29,8 +32,11 @@ class Amount:
         return cls(array.size, float(array.sum()), float(array @ array), Sketch.of_values(array))
 
     def __add__(self, other: "Amount") -> "Amount":
-        """Both together, without a sketch."""
-        return Amount(self.n + other.n, self.total + other.total, self.squares + other.squares)
+        """Both together; with a sketch, where each that has values has one."""
+        sketches = [amount.sketch for amount in (self, other) if amount.n]
+        known = [sketch for sketch in sketches if sketch is not None]
+        sketch = reduce(add, known) if known and len(known) == len(sketches) else None
+        return Amount(self.n + other.n, self.total + other.total, self.squares + other.squares, sketch)
 
     @property
     def mean(self) -> float:
@@ -64,6 +70,17 @@ class Totals:
     tokens_total: Amount = Amount()
     quality: Amount = Amount()
     extremes: int = 0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        """Both together."""
+        last = [at for at in (self.last_at, other.last_at) if at is not None]
+        return Totals(
+            n=self.n + other.n,
+            errors=self.errors + other.errors,
+            last_at=max(last, default=None),
+            extremes=self.extremes + other.extremes,
+            **{name: getattr(self, name) + getattr(other, name) for name in AMOUNTS},
+        )
 
     def of_requests(self, seconds: float) -> dict[str, float]:
         """The metrics of the requests of so many seconds; what is not known is left out."""

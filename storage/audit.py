@@ -20,6 +20,8 @@ Action = Literal[
     "deployment.promote",
     "deployment.abort",
     "service.policy",
+    "baseline.set",
+    "baseline.remove",
     "admin.pause",
     "admin.resume",
     "admin.emergency-stop",

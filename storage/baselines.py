@@ -1,136 +1,156 @@
-"""Baselines, computed from the rollups."""
+"""Baselines as they are kept, and what is measured by hand: the golden one."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.analytics import DAY_MS
-from domain.baseline import Baseline
-from domain.errors import InvalidRequest
-from domain.scope import GLOBAL
+from domain.analysis.comparison import Reference, reference
+from domain.analysis.points import Series
+from domain.analytics import DAY_MS, HOUR_MS, MAX_WINDOW_MS
+from domain.baseline import Baseline, BaselineKind, GoldenRequest
+from domain.errors import InvalidRequest, NotFound
 from domain.totals import Totals
-from storage import analytics, rollup_reader
+from storage import analytics, rollup_reader, series, services
 from storage.database import deadline
 from storage.rollup_reader import Question, Span
-from storage.tables import Millis, Rollout, ScopeState, Service, db_clock
+from storage.tables import BaselineRecord, db_clock
 
-MAX_SERVICES = 50
+_WORDS: dict[str, str] = {
+    "initial": "As it was at first, as far as reports were kept",
+    "rolling": "As it was lately",
+    "same-hour": "The same hour of the day on the days before",
+    "peak": "Its busiest hour of a week",
+    "golden": "Set by hand",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """A time over which a service is measured, and what is said of it."""
+async def stored(session: AsyncSession, names: Sequence[str] | None) -> list[Baseline]:
+    """The baselines of some services, or of all, by name."""
+    query = select(BaselineRecord).order_by(BaselineRecord.service, BaselineRecord.kind)
+    if names:
+        query = query.where(BaselineRecord.service.in_(names))
+    return [_told(record) for record in (await session.execute(query)).scalars()]
 
-    service: str
-    kind: str
-    since: int
-    until: int
-    words: str
 
-    @property
-    def question(self) -> Question:
-        return Question(
-            Span(self.since, self.until),
-            where="r.service = :service",
-            parameters={"service": self.service},
-            sketches=("latency",),
+def _told(record: BaselineRecord) -> Baseline:
+    words = _WORDS.get(record.kind, f"Before {record.about} began to be served")
+    span = f"the reports from {_clock(record.since)} to {_clock(record.until)} UTC"
+    by = "" if record.created_by == "schedule" else f", by {record.created_by}"
+    return Baseline.model_validate(
+        {
+            "name": f"{record.service}/{record.kind}",
+            "description": f"{words}{by}: {span}.",
+            "createdAt": record.created_at,
+            "metrics": record.metrics,
+            "sampleSize": record.sample_size,
+        }
+    )
+
+
+async def put(
+    session: AsyncSession,
+    service: str,
+    kind: BaselineKind,
+    totals: Totals,
+    *,
+    since: int,
+    until: int,
+    seconds: float,
+    by: str = "schedule",
+    about: str | None = None,
+    reference: Mapping[str, Reference] | None = None,
+) -> None:
+    """Keep what a service measured in so many seconds of [since, until) (ms) as its baseline of a kind."""
+    values = {
+        "metrics": totals.of_requests(seconds) | totals.of_scores(),
+        "reference": None if reference is None else {name: of.to_json() for name, of in reference.items()},
+        "sample_size": totals.n,
+        "since": since,
+        "until": until,
+        "about": about,
+        "created_at": func.clock_timestamp(),
+        "created_by": by,
+    }
+    statement = insert(BaselineRecord).values(service=service, kind=kind, **values)
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[BaselineRecord.service, BaselineRecord.kind], set_=values
         )
-
-    def baseline(self, totals: Totals) -> Baseline:
-        seconds = (self.until - self.since) / 1000
-        span = f"the reports from {_clock(self.since)} to {_clock(self.until)} UTC"
-        return Baseline.model_validate(
-            {
-                "name": f"{self.service}/{self.kind}",
-                "description": f"{self.words}: {span}.",
-                "createdAt": self.until,
-                "metrics": totals.of_requests(seconds) | totals.of_scores(),
-                "sampleSize": totals.n,
-            }
-        )
+    )
 
 
-async def compute(session: AsyncSession, services: Sequence[str] | None) -> list[Baseline]:
-    """The baselines of some known services, or of all, by name.
+async def set_golden(session: AsyncSession, request: GoldenRequest, *, by: str) -> Baseline:
+    """Measure a stretch of a service, and keep it as its golden baseline in place of the one before.
 
     Raises:
-        InvalidRequest: these are too many to be computed at once.
+        NotFound: nobody has heard of the service.
+        InvalidRequest: the stretch is not over yet, too long, or had no request.
         TimedOut: it takes too long.
     """
-    names = await _names(session, services)
-    async with deadline(session, analytics.QUERY_SECONDS):
-        found = []
-        for stretch in await _stretches(session, names):
-            totals = await rollup_reader.total(session, stretch.question)
-            if totals.n:
-                found.append(stretch.baseline(totals))
-        return found
-
-
-async def _names(session: AsyncSession, services: Sequence[str] | None) -> list[str]:
-    query = select(Service.name).order_by(Service.name).limit(MAX_SERVICES + 1)
-    if services:
-        query = query.where(Service.name.in_(services))
-    names = list((await session.execute(query)).scalars())
-    if len(names) > MAX_SERVICES:
-        raise InvalidRequest(f"services: baselines of more than {MAX_SERVICES} services; name fewer")
-    return names
-
-
-async def _stretches(session: AsyncSession, names: Sequence[str]) -> list[_Stretch]:
+    await services.get(session, request.service)
     now = (await session.execute(select(db_clock()))).scalar_one()
-    changes = await _changes(session, names)
-    found = []
-    for service, first in (await _first_minutes(session, names)).items():
-        initial = "As it was at first, as far as reports are kept"
-        found.append(_Stretch(service, "initial", first, min(first + DAY_MS, now), initial))
-        version, changed_at = changes.get(service, ("", first))
-        if changed_at > first:
-            words = f"Before {version} began to be served"
-            found.append(_Stretch(service, "pre-change", max(first, changed_at - DAY_MS), changed_at, words))
-        found.append(_Stretch(service, "rolling", max(first, now - DAY_MS), now, "As it has been lately"))
-    return found
-
-
-async def _first_minutes(session: AsyncSession, names: Sequence[str]) -> dict[str, int]:
-    """The minute of each service's first report that is still kept."""
-    query = text("""
-        SELECT s.name, LEAST(
-            (SELECT min(bucket) FROM rollup_minutes WHERE service = s.name AND n > 0),
-            (SELECT date_bin('1 minute', min(ts), to_timestamp(0)) FROM metrics
-             WHERE service = s.name AND received_at >= (SELECT requests_until FROM rollup_progress))
-        ) AS first
-        FROM unnest(CAST(:names AS text[])) AS s(name)
-    """).columns(first=Millis)
-    rows = await session.execute(query, {"names": list(names)})
-    return {row.name: row.first for row in rows if row.first is not None}
-
-
-async def _changes(session: AsyncSession, names: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """The version that each service serves, its own or the global one, and when it began to be served.
-
-    That is when its rollout started, if it came by one: from then on a part of the requests was its own.
-    """
-    query = (
-        select(ScopeState, Rollout.started_at)
-        .outerjoin(
-            Rollout,
-            (Rollout.to_version == ScopeState.active_version)
-            & (Rollout.started_at <= ScopeState.applied_at)
-            & (Rollout.ended_at.is_(None) | (Rollout.ended_at >= ScopeState.applied_at)),
-        )
-        .where(ScopeState.scope.in_((*names, GLOBAL)), ScopeState.active_version.is_not(None))
+    until = now if request.end is None else request.end
+    since = until - DAY_MS if request.start is None else request.start
+    if until > now:
+        raise InvalidRequest("end: a stretch that is not over yet cannot be measured")
+    if not 0 < until - since <= MAX_WINDOW_MS:
+        raise InvalidRequest("start: must be before end, by 90 days at most")
+    question = Question(
+        Span(since, until),
+        where="r.service = :service",
+        parameters={"service": request.service},
+        sketches=("latency",),
     )
-    served = {
-        state.scope: (state.active_version or "", started_at or state.applied_at)
-        for state, started_at in await session.execute(query)
+    async with deadline(session, analytics.QUERY_SECONDS):
+        totals = await rollup_reader.total(session, question)
+        kept = await _reference(session, request.service, since, until)
+    if not totals.n:
+        raise InvalidRequest(
+            f"start, end: {request.service} had no request from {_clock(since)} to {_clock(until)} UTC"
+        )
+    await put(
+        session,
+        request.service,
+        "golden",
+        totals,
+        since=since,
+        until=until,
+        seconds=(until - since) / 1000,
+        by=by,
+        reference=kept,
+    )
+    key = (request.service, "golden")
+    record = await session.get_one(BaselineRecord, key, populate_existing=True)
+    return _told(record)
+
+
+async def _reference(session: AsyncSession, service: str, since: int, until: int) -> dict[str, Reference]:
+    """What a later test against the stretch goes by: its whole hours, each metric for itself."""
+    first, last = -(-since // HOUR_MS) * HOUR_MS, until // HOUR_MS * HOUR_MS
+    if last <= first:
+        return {}
+    hours = (await series.read(session, [service], HOUR_MS, first, last)).get(service, {})
+    found = {
+        metric: reference(Series.of([point.at for point in points], [point.value for point in points]))
+        for metric, points in hours.items()
     }
-    inherited = served.get(GLOBAL)
-    found = {name: served.get(name, inherited) for name in names}
-    return {name: (change[0], change[1]) for name, change in found.items() if change and change[1]}
+    return {metric: kept for metric, kept in found.items() if kept is not None}
+
+
+async def remove_golden(session: AsyncSession, service: str) -> Baseline:
+    """Forget a service's golden baseline; gives what it was.
+
+    Raises:
+        NotFound: it has none.
+    """
+    record = await session.get(BaselineRecord, (service, "golden"), with_for_update=True)
+    if record is None:
+        raise NotFound(f"{service!r} has no golden baseline")
+    await session.delete(record)
+    return _told(record)
 
 
 def _clock(at: int) -> str:

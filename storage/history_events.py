@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from domain.analysis.standing import Standing
+from domain.analysis.analysis import Analysis
 from domain.deployment import OPEN_STATUSES, RollbackTrigger
 from domain.deployment import Rollback as TakenBack
 from domain.optimization_event import OptimizationEvent
@@ -22,7 +22,7 @@ def analysis(run: Optimization, part: OptimizedService, *, at: int) -> Optimizat
         triggerDetails=_of_run(run),
         previousConfig=(part.observation or {}).get("incumbent"),
         decision=_decision(part),
-        reasoning=f"{Standing.model_validate(part.analysis).in_words()}." if part.analysis else "",
+        reasoning=f"{Analysis.model_validate(part.analysis).in_words()}." if part.analysis else "",
         executed=False,
     )
 

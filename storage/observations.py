@@ -1,5 +1,6 @@
 """What the gate and the decision read of the reports."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -8,7 +9,9 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.analytics import DAY_MS
+from domain.analysis.windows import Windows, windows_of
+from domain.analytics import DAY_MS, MINUTE_MS
+from domain.conditions import WINDOW_MS, Window
 from domain.config import LLMConfig
 from domain.reports import MAX_AHEAD_MS
 from domain.scope import parse_scope
@@ -16,7 +19,7 @@ from domain.totals import Amount, Totals
 from storage import rollup_reader
 from storage.rollup_reader import Question, Span
 from storage.rollup_sql import request_of_score
-from storage.tables import ScopeState, db_clock
+from storage.tables import ScopeState, Service, db_clock
 
 RATE_SECONDS = 30.0
 
@@ -257,6 +260,33 @@ def traffic_question(covered: Coverage, span: Span) -> Question:
     """What to read of the reports that count for a scope to know how many there were, at what cost."""
     where = covered.where("r.service", "r.endpoint")
     return Question(span, where=where, parameters=covered.parameters, amounts=("cost",))
+
+
+async def windows(session: AsyncSession, service: str) -> Windows:
+    """What each window up to the last full minute has of a service and of its versions.
+
+    Each stretch between two windows' beginnings is read once, and belongs to all that are longer.
+    """
+    covered = await coverage(session, service)
+    until = (await session.execute(select(db_clock()))).scalar_one() // MINUTE_MS * MINUTE_MS
+    found: dict[Window, dict[str | None, Totals]] = {}
+    longer: dict[str | None, Totals] = {}
+    shorter_ms = 0
+    for window, length in WINDOW_MS.items():
+        question = Question(
+            Span(until - length, until - shorter_ms),
+            by=("config_version",),
+            where=covered.where("r.service", "r.endpoint"),
+            parameters=covered.parameters,
+            sketches=("latency",),
+        )
+        async for cell in rollup_reader.read(session, question):
+            (version,) = cell.group
+            longer[version] = longer.get(version, Totals()) + cell.totals
+        found[window] = dict(longer)
+        shorter_ms = length
+    known = await session.get(Service, service)
+    return await asyncio.to_thread(windows_of, until, found, known.created_at if known else None)
 
 
 def _time(millis: int) -> datetime:

@@ -38,6 +38,12 @@ async def list_services(session: AsyncSession, *, limit: int, offset: int) -> tu
     return total, list((await session.execute(page)).scalars())
 
 
+async def names_after(session: AsyncSession, name: str, limit: int) -> list[str]:
+    """The next known services by name."""
+    query = select(Service.name).where(Service.name > name).order_by(Service.name).limit(limit)
+    return list((await session.execute(query)).scalars())
+
+
 async def put_policy(session: AsyncSession, policy: ServicePolicy) -> None:
     """Replace a service's policy by the fields that were given; what was not takes its default."""
     given = {key: value for key, value in policy.given().items() if key != "service"}

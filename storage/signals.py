@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.analytics import MINUTE_MS
-from domain.conditions import Window
+from domain.conditions import WINDOW_MS, Window
 from domain.rules.needs import Needs
-from domain.rules.signals import WINDOW_MS, Findings, Snapshot, WindowFacts
+from domain.rules.signals import Findings, Snapshot, WindowFacts
 from domain.totals import Totals
 from storage import observations, rollup_reader, rule_findings
 from storage.rollup_reader import Question, Span

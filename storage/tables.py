@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Integer,
+    LargeBinary,
     Text,
     TypeDecorator,
     func,
@@ -308,6 +309,102 @@ class NoticedOffers(Base):
     known: Mapped[Json]
     seen: Mapped[Json | None]
     since: Mapped[int | None] = mapped_column(Millis)
+
+
+class AnalysisProgress(Base):
+    """Up to where something that a schedule does again and again is done, by its name.
+
+    Detection of each length of window, by the windows' own time; trends and baselines, by the clock.
+    """
+
+    __tablename__ = "analysis_progress"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    until: Mapped[int] = mapped_column(Millis)
+
+
+class SeriesState(Base):
+    """What detection remembers of a series. `until` is where its last window ended, `seen_at` where the last
+    one with a request did.
+    """
+
+    __tablename__ = "series_states"
+    service: Mapped[str] = mapped_column(primary_key=True)
+    window: Mapped[str] = mapped_column("window_name", primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[bytes] = mapped_column(LargeBinary)
+    until: Mapped[int] = mapped_column(Millis)
+    seen_at: Mapped[int] = mapped_column(Millis)
+
+
+class AnomalyEpisode(Base):
+    """A `domain.analysis.anomaly.Anomaly` of a series, which has one open at a time.
+
+    `config_version` is what the service served when it was found. `announced` is the severity that its last
+    event told, None where it had none.
+    """
+
+    __tablename__ = "anomalies"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    service: Mapped[str]
+    metric: Mapped[str]
+    window: Mapped[str] = mapped_column("window_name")
+    config_version: Mapped[str | None]
+    detector: Mapped[str]
+    severity: Mapped[str]
+    confidence: Mapped[float] = mapped_column(Float)
+    direction: Mapped[str]
+    harmful: Mapped[bool] = mapped_column(Boolean)
+    strength: Mapped[float] = mapped_column(Float)
+    windows: Mapped[int] = mapped_column(Integer)
+    value: Mapped[float] = mapped_column(Float)
+    low: Mapped[float] = mapped_column(Float)
+    high: Mapped[float] = mapped_column(Float)
+    started_at: Mapped[int] = mapped_column(Millis)
+    last_at: Mapped[int] = mapped_column(Millis)
+    ended_at: Mapped[int | None] = mapped_column(Millis)
+    announced: Mapped[str | None]
+
+
+class TrendRecord(Base):
+    """A series' latest trend over a window, as `domain.analysis.comparison.WindowTrend`."""
+
+    __tablename__ = "trends"
+    service: Mapped[str] = mapped_column(primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    window: Mapped[str] = mapped_column("window_name", primary_key=True)
+    trend: Mapped[Json]
+    computed_at: Mapped[int] = mapped_column(Millis)
+
+
+class BaselineRecord(Base):
+    """What a service is compared with: its metrics of the stretch [since, until).
+
+    `about` is what the baseline was made for: of `pre-change` the version. `reference` holds, of `golden`, a
+    `domain.analysis.comparison.Reference` by metric. `created_by` is `schedule`, or who set it by hand.
+    """
+
+    __tablename__ = "baselines"
+    service: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    metrics: Mapped[Json]
+    reference: Mapped[Json | None]
+    sample_size: Mapped[int] = mapped_column(BigInteger)
+    since: Mapped[int] = mapped_column(Millis)
+    until: Mapped[int] = mapped_column(Millis)
+    about: Mapped[str | None]
+    created_at: Mapped[int] = mapped_column(Millis)
+    created_by: Mapped[str]
+
+
+class ChangeRecord(Base):
+    """How a metric last compared with a baseline, as `domain.analysis.changes.Change`."""
+
+    __tablename__ = "baseline_changes"
+    service: Mapped[str] = mapped_column(primary_key=True)
+    method: Mapped[str] = mapped_column(primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    change: Mapped[Json]
+    computed_at: Mapped[int] = mapped_column(Millis)
 
 
 class Event(Base):

@@ -17,7 +17,8 @@ from storage.migrations import upgrade
 TABLES = (
     "rollouts, rollout_steps, rollout_checks, optimized_services, optimizations, scopes, config_versions, "
     "services, api_keys, events, idempotency_keys, metrics, quality, webhooks, webhook_deliveries, "
-    "firings, noticed_offers, audit_log, rollup_minutes, rollup_hours, rollup_days"
+    "audit_log, rollup_minutes, rollup_hours, rollup_days, analysis_progress, series_states, anomalies, "
+    "trends, baselines, baseline_changes, firings, noticed_offers"
 )
 BUSY = """
     SELECT count(*) FROM pg_stat_activity

@@ -12,6 +12,7 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError
 from temporalio.worker import Worker, WorkerDeploymentConfig
 
+from activities.analysis import AnalysisActivities
 from activities.delivery import DeliveryActivities
 from activities.delivery_http import Poster
 from activities.loop import LoopActivities
@@ -30,7 +31,14 @@ from worker.interceptors import HouseRules
 from worker.schedules import Schedules, ensure_housekeeping
 from workflows import ids
 from workflows.delivery import DeliveryWorkflow
-from workflows.loop import MaintainWorkflow, ReconcileWorkflow, TickWorkflow, WatchWorkflow
+from workflows.loop import (
+    AnalyzeWorkflow,
+    CompareWorkflow,
+    MaintainWorkflow,
+    ReconcileWorkflow,
+    TickWorkflow,
+    WatchWorkflow,
+)
 from workflows.optimization import OptimizationWorkflow
 from workflows.rollout import RolloutWorkflow
 
@@ -42,6 +50,8 @@ WORKFLOWS = [
     DeliveryWorkflow,
     TickWorkflow,
     ReconcileWorkflow,
+    AnalyzeWorkflow,
+    CompareWorkflow,
     MaintainWorkflow,
     WatchWorkflow,
 ]
@@ -135,6 +145,7 @@ def build_worker(
         database, StructuredPriorStrategy(), step_seconds=step_seconds, searchable=searchable
     )
     loop = LoopActivities(database, client, step_seconds=step_seconds)
+    analysis = AnalysisActivities(database)
     return Worker(
         client,
         task_queue=task_queue,
@@ -160,6 +171,9 @@ def build_worker(
             loop.reconcile,
             loop.maintain,
             loop.watch,
+            analysis.detect,
+            analysis.refresh_baselines,
+            analysis.compare,
         ],
         interceptors=[HouseRules()],
         max_concurrent_activities=CONCURRENT_ACTIVITIES,

@@ -26,7 +26,14 @@ from storage.database import Database
 from storage.tables import Service
 from workflows import ids
 from workflows import messages as m
-from workflows.loop import MaintainWorkflow, ReconcileWorkflow, TickWorkflow, WatchWorkflow
+from workflows.loop import (
+    AnalyzeWorkflow,
+    CompareWorkflow,
+    MaintainWorkflow,
+    ReconcileWorkflow,
+    TickWorkflow,
+    WatchWorkflow,
+)
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +144,8 @@ async def ensure_housekeeping(client: Client, *, reconcile_seconds: float) -> No
     """Create the housekeeping schedules where they are missing."""
     for schedule_id, workflow, every in (
         (ids.RECONCILE, ReconcileWorkflow.run, timedelta(seconds=reconcile_seconds)),
+        (ids.ANALYZE, AnalyzeWorkflow.run, timedelta(minutes=1)),
+        (ids.COMPARE, CompareWorkflow.run, timedelta(minutes=15)),
         (ids.MAINTAIN, MaintainWorkflow.run, timedelta(hours=1)),
         (ids.WATCH, WatchWorkflow.run, timedelta(minutes=1)),
     ):

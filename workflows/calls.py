@@ -18,6 +18,7 @@ R = TypeVar("R", bound=BaseModel)
 
 QUICK = timedelta(seconds=10)
 LONG = timedelta(minutes=2)
+VERY_LONG = timedelta(minutes=10)
 HEARTBEAT = timedelta(seconds=20)
 # Whoever is killed holds up an endpoint's events for so long.
 DELIVERY_HEARTBEAT = timedelta(seconds=10)
@@ -198,6 +199,21 @@ async def watch(arg: m.WatchInput) -> m.HousekeepingResult:
     return await _call("watch", arg, m.HousekeepingResult, within=within, limit=LONG, summary="watch")
 
 
-async def _housekeep(name: str, arg: m.HousekeepingInput) -> m.HousekeepingResult:
-    within = timedelta(minutes=5)
-    return await _call(name, arg, m.HousekeepingResult, within=within, limit=LONG, summary=name)
+async def detect_anomalies(arg: m.HousekeepingInput) -> m.HousekeepingResult:
+    """Read the windows that are complete."""
+    return await _housekeep("detect-anomalies", arg)
+
+
+async def refresh_baselines(arg: m.HousekeepingInput) -> m.HousekeepingResult:
+    """Measure the baselines that are due."""
+    return await _housekeep("refresh-baselines", arg, limit=VERY_LONG)
+
+
+async def compare_with_past(arg: m.HousekeepingInput) -> m.HousekeepingResult:
+    """Test every service against its baselines, and find its trends."""
+    return await _housekeep("compare-with-past", arg, limit=VERY_LONG)
+
+
+async def _housekeep(name: str, arg: m.HousekeepingInput, *, limit: timedelta = LONG) -> m.HousekeepingResult:
+    within = limit + timedelta(minutes=3)
+    return await _call(name, arg, m.HousekeepingResult, within=within, limit=limit, summary=name)

@@ -3,6 +3,8 @@
 TASK_QUEUE = "llm-optimizer"
 
 RECONCILE = "housekeeping/reconcile"
+ANALYZE = "housekeeping/analyze"
+COMPARE = "housekeeping/compare"
 MAINTAIN = "housekeeping/maintain"
 WATCH = "housekeeping/watch"
 _SCHEDULE = "schedule/"

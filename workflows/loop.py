@@ -40,6 +40,28 @@ class ReconcileWorkflow:
         return await calls.reconcile(arg)
 
 
+@workflow.defn(name="Analyze")
+class AnalyzeWorkflow:
+    """Looks for anomalies in what is reported."""
+
+    @workflow.run
+    async def run(self, arg: m.HousekeepingInput) -> m.HousekeepingResult:
+        """Read the windows that are complete."""
+        return await calls.detect_anomalies(arg)
+
+
+@workflow.defn(name="Compare")
+class CompareWorkflow:
+    """Holds every service against its past."""
+
+    @workflow.run
+    async def run(self, arg: m.HousekeepingInput) -> m.HousekeepingResult:
+        """Measure the baselines that are due, then test against them and find trends."""
+        measured = await calls.refresh_baselines(arg)
+        compared = await calls.compare_with_past(arg)
+        return m.HousekeepingResult(notes=[*measured.notes, *compared.notes])
+
+
 @workflow.defn(name="Maintain")
 class MaintainWorkflow:
     """Makes partitions ahead of need and forgets what has expired."""

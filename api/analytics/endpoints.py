@@ -1,4 +1,4 @@
-"""`/analytics`: what was recorded, what was decided, and what to compare with."""
+"""`/analytics`: what was recorded and what was decided."""
 
 import asyncio
 
@@ -12,10 +12,9 @@ from api.server import Server, ServerDep
 from domain import series
 from domain.analytics import MetricsQuery
 from domain.base import Message
-from domain.baseline import BaselineResponse
 from domain.optimization_event import OptimizationEvent
 from domain.series import MetricsQueryResponse
-from storage import analytics, baselines, history
+from storage import analytics, history
 
 router = APIRouter(prefix="/analytics", tags=["analytics"], route_class=StrictRoute)
 
@@ -68,16 +67,6 @@ async def get_history(
             offset=page.offset,
         )
     return HistoryResponse(total=total, events=events)
-
-
-@router.get("/baselines", response_model_exclude_none=True)
-async def get_baselines(server: ServerDep, _: Reader, services: Services = None) -> BaselineResponse:
-    """What to compare a service's metrics with: its first day, its last day, the day before its last change.
-
-    They are computed when asked, of 50 services at most at once.
-    """
-    async with server.database.transaction() as session:
-        return BaselineResponse(baselines=await baselines.compute(session, service_names(services)))
 
 
 async def _answer(server: Server, query: MetricsQuery) -> Response:

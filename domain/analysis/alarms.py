@@ -7,13 +7,12 @@ from domain.analysis.anomaly import Anomaly, Direction
 from domain.analysis.binomial import chance_of_as_few, chance_of_as_many
 from domain.analysis.detector import ALERT, LARGEST, Reading
 from domain.base import Message
-from domain.conditions import Severity
+from domain.conditions import SEVERITIES, Severity
 from domain.metrics import HIGHER_IS_BETTER, METRICS
 
 COOLDOWN_MS = 6 * 3_600_000
 LASTING_WINDOWS = 3
 """So many windows beyond the range make an anomaly graver, and so many back within it end it."""
-SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high", "critical")
 SEVERE_FROM = (1.5, 2.0, 3.0)
 # How often an alert of that strength was an anomaly indeed, on the Numenta Anomaly Benchmark.
 PRECISION = ((3.0, 0.83), (1.5, 0.56), (0.0, 0.46))

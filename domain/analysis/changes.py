@@ -44,14 +44,14 @@ class Change(Message):
     method: Method
     before: float
     now: float
-    change: float | None
-    low: float | None
-    high: float | None
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
     p: float
     adjusted_p: float | None = None
     significant: bool
     n: int
-    effective_n: float | None
+    effective_n: float | None = None
 
 
 def same_hour(metric: str, now: float, days: Sequence[float]) -> Change | None:

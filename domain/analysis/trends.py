@@ -50,7 +50,7 @@ class Trend(Message):
     metric: str
     direction: Literal["up", "down", "none"]
     slope_per_hour: float
-    change: float | None
+    change: float | None = None
     p: float
     significant: bool
     n: int

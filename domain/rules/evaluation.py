@@ -9,26 +9,21 @@ from dataclasses import dataclass
 from operator import ge, gt, le, lt
 from typing import Literal
 
+from domain.analysis.windows import MIN_REQUESTS, MIN_SCORES
 from domain.conditions import (
+    SEVERITIES,
     AllCondition,
     AnomalyCondition,
     AnyCondition,
     Condition,
     MetricCondition,
     NotCondition,
-    Severity,
     TrendCondition,
 )
 from domain.rules.signals import Reading, Signals
 
 Truth = Literal["holds", "fails", "unknown"]
 
-MIN_REQUESTS = 20
-"""Calls of a window below which its metrics say nothing."""
-MIN_SCORES = 10
-"""Scores below which a window's quality says nothing."""
-
-SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high", "critical")
 _COMPARE = {">": gt, ">=": ge, "<": lt, "<=": le}
 _OPPOSITE: dict[Truth, Truth] = {"holds": "fails", "fails": "holds", "unknown": "unknown"}
 

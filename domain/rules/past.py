@@ -11,8 +11,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.conditions import Window
-from domain.rules.signals import WINDOW_MS, AnomalyReading, Findings, Reading, TrendReading, WindowFacts
+from domain.conditions import WINDOW_MS, Window
+from domain.rules.signals import AnomalyReading, Findings, Reading, TrendReading, WindowFacts
 from domain.sketches import Sketch
 from domain.totals import PERCENTILES, Amount, Totals
 

@@ -7,13 +7,13 @@ from pydantic import Field
 
 from domain.analytics import MINUTE_MS, TimeRange
 from domain.base import Message
-from domain.conditions import Rule
+from domain.conditions import WINDOW_MS, Rule
 from domain.errors import InvalidRequest
 from domain.rules.evaluation import evaluate
 from domain.rules.firing import fired_of, held_back
 from domain.rules.needs import needs, readings
 from domain.rules.past import Course, Moment, Past
-from domain.rules.signals import WINDOW_MS, Findings
+from domain.rules.signals import Findings
 from domain.totals import PERCENTILES
 
 MAX_CELLS = 50_000

@@ -4,18 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS
 from domain.conditions import Severity, Window
 from domain.totals import Totals
-
-WINDOW_MS: dict[Window, int] = {
-    "1m": MINUTE_MS,
-    "5m": 5 * MINUTE_MS,
-    "15m": 15 * MINUTE_MS,
-    "1h": HOUR_MS,
-    "24h": DAY_MS,
-    "7d": 7 * DAY_MS,
-}
 
 
 @dataclass(frozen=True, slots=True)

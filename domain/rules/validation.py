@@ -5,9 +5,13 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from domain.analysis.comparison import TREND_STEP_MS
+from domain.analysis.watched import WATCHED
 from domain.analytics import DAY_MS
 from domain.conditions import (
+    WINDOW_MS,
     AllCondition,
+    AnomalyCondition,
     AnyCondition,
     Condition,
     ConfigChange,
@@ -21,7 +25,6 @@ from domain.conditions import (
 from domain.config import LLMConfig
 from domain.decision.constraints import allows_model
 from domain.policy import ServicePolicy
-from domain.rules.signals import WINDOW_MS
 from domain.scope import scope_of_version
 
 MAX_DEPTH = 8
@@ -102,8 +105,12 @@ def _walk(condition: Condition, field: str, depth: int) -> Iterator[tuple[Condit
 
 
 def _leaf_faults(leaf: Condition, field: str) -> Iterator[Fault]:
-    if isinstance(leaf, TrendCondition) and leaf.window == "1m":
-        yield Fault(f"{field}.window", "a minute is the finest measure, and has no trend; at least 5m")
+    if isinstance(leaf, TrendCondition) and leaf.window not in TREND_STEP_MS:
+        yield Fault(f"{field}.window", f"trends are looked for over {', '.join(TREND_STEP_MS)}")
+    if isinstance(leaf, TrendCondition) and leaf.trend not in WATCHED:
+        yield Fault(f"{field}.trend", f"trends are looked for in {', '.join(WATCHED)}")
+    if isinstance(leaf, AnomalyCondition) and leaf.anomaly not in WATCHED:
+        yield Fault(f"{field}.anomaly", f"anomalies are looked for in {', '.join(WATCHED)}")
     if not isinstance(leaf, MetricCondition):
         return
     reach = (leaf.for_windows or 1) * WINDOW_MS[leaf.window]

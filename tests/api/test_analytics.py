@@ -268,19 +268,6 @@ async def test_the_history_of_a_change_that_was_taken_back(client: httpx.AsyncCl
     assert done(await client.get(HISTORY, params=until)) == {"total": 1, "events": [deployed]}
 
 
-@pytest.mark.usefixtures("reported")
-async def test_baselines_of_what_was_reported(client: httpx.AsyncClient) -> None:
-    found = done(await client.get(BASELINES, params={"services": "chat"}))["baselines"]
-    assert [baseline["name"] for baseline in found] == ["chat/initial", "chat/rolling"]
-    for baseline in found:
-        assert set(baseline) == {"name", "description", "createdAt", "metrics", "sampleSize"}
-        assert (baseline["sampleSize"], baseline["metrics"]["cost.total"]) == (50, 25.0)
-        assert "quality.avg" not in baseline["metrics"]
-    names = {baseline["name"] for baseline in done(await client.get(BASELINES))["baselines"]}
-    assert names == {f"{service}/{kind}" for service in ("chat", "mail") for kind in ("initial", "rolling")}
-    assert done(await client.get(BASELINES, params={"services": "nobody"})) == {"baselines": []}
-
-
 async def test_the_document_says_what_may_be_asked(client: httpx.AsyncClient) -> None:
     document = done(await client.get("/openapi.json"))
     query = document["components"]["schemas"]["MetricsQuery"]["properties"]

@@ -15,12 +15,6 @@ ROOT = Path(__file__).parents[2]
 TABLE = (ROOT / "docs" / "interfaces.md").read_text(encoding="utf-8")
 SPECIFICATION = (Path(__file__).parent / "interfaces.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `([^`]+)` \| (.+) \|$", re.MULTILINE)
-LATER = "with the analysis"
-# What only the analysis brings.
-OF_THE_ANALYSIS = {
-    *(f"GET /api/v1/analytics/{found}" for found in ("anomalies", "trends")),
-    "anomaly.detected",
-}
 
 
 def rows(heading: str) -> dict[str, str]:
@@ -42,7 +36,7 @@ async def test_every_endpoint_is_listed(client: httpx.AsyncClient) -> None:
         for method in methods
     }
     listed = {unnamed(endpoint) for endpoint in rows("Endpoints")}
-    assert listed == served | OF_THE_ANALYSIS - {"anomaly.detected"} | {"GET /metrics"}
+    assert listed == served | {"GET /metrics"}
 
 
 def test_every_endpoint_of_the_specification_is_listed() -> None:
@@ -71,9 +65,6 @@ def test_every_error_code_is_listed() -> None:
 def test_every_row_names_tests_that_are_there() -> None:
     for heading in ("Endpoints", "Events", "Errors"):
         for name, cell in rows(heading).items():
-            if name in OF_THE_ANALYSIS:
-                assert cell == LATER
-                continue
             tests = re.findall(r"`([^`]+)::(\w+)`", cell)
             assert tests, name
             for path, test in tests:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from domain.analysis.analysis import Analysis
 from domain.analysis.standing import Standing
 from domain.optimization_event import OptimizationEvent
 from domain.plan import OptimizationPlan, Prediction
@@ -37,7 +38,7 @@ async def analyse(database: Database, run: Optimization, service: str) -> None:
     async with database.transaction() as session:
         part = await optimizations.part(session, run.id, service)
         part.observation = {"incumbent": config().to_json()}
-        part.analysis, part.analyzed_at = STANDING.to_json(), db_now()
+        part.analysis, part.analyzed_at = Analysis(standing=STANDING).to_json(), db_now()
 
 
 async def decide(database: Database, run: Optimization, service: str, plan: OptimizationPlan | None) -> None:

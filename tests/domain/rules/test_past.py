@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from domain.analytics import MINUTE_MS
-from domain.conditions import Rule
+from domain.conditions import WINDOW_MS, Rule
 from domain.errors import InvalidRequest
 from domain.rules.past import Moment, Past
 from domain.rules.rehearsal import course, rehearse
-from domain.rules.signals import WINDOW_MS, Findings
+from domain.rules.signals import Findings
 from domain.totals import Amount, Totals
 from tests.domain.rules.conditions import metric, rule
 

@@ -50,7 +50,15 @@ def nested(depth: int) -> dict[str, Any]:
         ),
         (
             {"trend": "cost", "direction": "up", "window": "1m"},
-            "rules[0].condition.window: a minute is the finest measure",
+            "rules[0].condition.window: trends are looked for over 1h, 24h, 7d",
+        ),
+        (
+            {"trend": "latency.p99", "direction": "up", "window": "24h"},
+            "rules[0].condition.trend: trends are looked for in latency.p95, latency.avg",
+        ),
+        (
+            {"anomaly": "cost.total"},
+            "rules[0].condition.anomaly: anomalies are looked for in latency.p95, latency.avg",
         ),
         (
             {"all": [metric(), {"any": [{"not": metric(value=9)}]}]},
