@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from activities import problems
+from activities.numeric import one_blas_thread
 from bench import history
 from bench.gates import Gate, concluded
 from domain.analysis.watched import WATCHED
@@ -192,10 +193,11 @@ def main() -> int:
     given = parser.parse_args()
     # PostgreSQL's processes are this one's children, and share its core.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    found = {
-        "detecting": asyncio.run(detecting(given.series, given.rounds, given.warm)),
-        "run": asyncio.run(running(given.reports, given.rounds)),
-    }
+    with one_blas_thread():
+        found = {
+            "detecting": asyncio.run(detecting(given.series, given.rounds, given.warm)),
+            "run": asyncio.run(running(given.reports, given.rounds)),
+        }
     return concluded("analysis", judged(found), **found)
 
 

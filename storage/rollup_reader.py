@@ -225,7 +225,8 @@ class _Statement:
                 yield self._of_level(f"{level.table} r", f"{whole} AND {fresh}")
                 if self._partial[coarser]:
                     settled = _before(coarser.until, "r.arrived")
-                    yield self._of_level(_cut_rows(level, coarser), f"{whole} AND {settled}")
+                    rows = _cut_rows(level, coarser, self._question.where)
+                    yield self._of_level(rows, f"{whole} AND {settled}")
             coarser = level
 
     def _of_level(self, source: str, condition: str) -> str:
@@ -328,12 +329,17 @@ def _cuts(level: _Level) -> str:
     return f"unnest(:{level.table}_cut) AS cut(moment)"
 
 
-def _cut_rows(level: _Level, coarser: _Level) -> str:
-    """A level's rows in the coarser buckets that are cut, looked up one bucket after the other."""
+def _cut_rows(level: _Level, coarser: _Level, where: str) -> str:
+    """A level's rows in the coarser buckets that are cut, looked up one bucket after the other.
+
+    `where` stands within, though the question asks it of all rows: OFFSET 0 lets nothing in from without, and a
+    service's rows are to be found by its index rather than among those of all services.
+    """
     return f"""{_cuts(coarser)} CROSS JOIN LATERAL (
-        SELECT * FROM {level.table}
-        WHERE bucket >= cut.moment AND bucket < cut.moment + {_seconds(coarser.length)}
-          AND arrived >= cut.moment - {_seconds(DAY_MS)} AND {_ARRIVED.format("arrived")} OFFSET 0
+        SELECT * FROM {level.table} r
+        WHERE r.bucket >= cut.moment AND r.bucket < cut.moment + {_seconds(coarser.length)}
+          AND r.arrived >= cut.moment - {_seconds(DAY_MS)} AND {_ARRIVED.format("r.arrived")}
+          AND ({where}) OFFSET 0
     ) r"""
 
 

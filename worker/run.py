@@ -16,6 +16,7 @@ from activities.analysis import AnalysisActivities
 from activities.delivery import DeliveryActivities
 from activities.delivery_http import Poster
 from activities.loop import LoopActivities
+from activities.numeric import one_blas_thread
 from activities.optimization import OptimizationActivities
 from activities.rollout import RolloutActivities
 from domain.decision.strategy import StructuredPriorStrategy
@@ -92,8 +93,9 @@ async def running_worker(
         sender = build_sender(database, client, poster, task_queue=task_queue)
         beside = _housekeeping(database, client, redis_url) if housekeeping else contextlib.nullcontext()
         # The workflows end first: what they gave to a sender that is ending would be lost until its timeout.
-        async with sender, worker, beside:
-            yield worker
+        with one_blas_thread():
+            async with sender, worker, beside:
+                yield worker
 
 
 @contextlib.asynccontextmanager

@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from threadpoolctl import threadpool_limits
-
 from activities import problems
+from activities.numeric import one_blas_thread
 from cli.backtesting.outcomes import Outcomes
 from domain.analytics import DAY_MS, HOUR_MS, MAX_WINDOW_MS
 from domain.backtest.lines import Decision, merged, summarized
@@ -66,8 +65,7 @@ async def run_backtest(
     """
     replay = await load(database, options)
     decisions = _decisions(replay, options.policy, strategy, progress)
-    # A decision's matrices are small: on more threads the linear algebra takes longer, not less.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         lines = merged(decisions, Outcomes(replay.record).of)
     return Backtest(heading=_heading(options, replay), lines=lines, summary=summarized(lines))
 
