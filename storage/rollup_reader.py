@@ -47,6 +47,11 @@ FEW_MINUTES = 2
 _ARRIVED = "{} >= date_bin('1 day', :arrived, to_timestamp(0))"
 
 
+# Sketches are large: sorted on disk they would take longer than all the rest. Rollups of late are in memory,
+# where an index on the service beats reading a stretch of time of all services.
+_SETTINGS = text("SELECT set_config('work_mem', '64MB', true), set_config('random_page_cost', '1.1', true)")
+
+
 @dataclass(frozen=True, slots=True)
 class _Level:
     """Rollups of buckets of `length` ms; `until` is their mark in `rollup_progress`."""
@@ -140,8 +145,7 @@ def sketches_for(metrics: Iterable[str]) -> tuple[str, ...]:
 
 async def read(session: AsyncSession, question: Question) -> AsyncIterator[Cell]:
     """Every cell that has anything, in no order."""
-    # Sketches are large: sorted on disk they would take longer than all the rest.
-    await session.execute(text("SET LOCAL work_mem = '64MB'"))
+    await session.execute(_SETTINGS)
     statement = _Statement(question, await _marks(session))
     stream = await session.stream(
         statement.text, statement.parameters, execution_options={"yield_per": CELLS_AT_ONCE}
