@@ -336,8 +336,8 @@ def _cuts(level: _Level) -> str:
 def _cut_rows(level: _Level, coarser: _Level, where: str) -> str:
     """A level's rows in the coarser buckets that are cut, looked up one bucket after the other.
 
-    `where` stands within, though the question asks it of all rows: OFFSET 0 lets nothing in from without, and a
-    service's rows are to be found by its index rather than among those of all services.
+    `where` stands within, though the question asks it of all rows: OFFSET 0 lets nothing in from without,
+    and a service's rows are to be found by its index rather than among those of all services.
     """
     return f"""{_cuts(coarser)} CROSS JOIN LATERAL (
         SELECT * FROM {level.table} r
