@@ -41,7 +41,8 @@ class Appraisal:
     """Per candidate: utility against the incumbent (`gain`, `gain_sd`), `feasibility`, `better` (the
     probability of a gain), `ei`, and `keeps`: whether the predicted means keep every hard bound.
 
-    `by_bound` is the probability that each hard bound is kept, bounds in rows.
+    `by_bound` is the probability that each hard bound is kept, bounds in rows; `baseline` what the incumbent
+    counts as.
     """
 
     gain: Array
@@ -51,6 +52,7 @@ class Appraisal:
     ei: Array
     keeps: np.ndarray[tuple[int], np.dtype[np.bool_]]
     by_bound: Array
+    baseline: float = 0.0
 
 
 def objective_weights(objectives: Sequence[Objective]) -> dict[str, float]:
@@ -108,6 +110,7 @@ def appraise(
         ei=expected_improvement(gain, sd, baseline),
         keeps=keeps,
         by_bound=by_bound,
+        baseline=baseline,
     )
 
 

@@ -38,9 +38,8 @@ def candidates(problem: DecisionProblem, pooled: Sequence[Observation]) -> Candi
     brought into its range. What belongs to a provider or a model alone (`parameters`, `modelVersion`) is
     dropped when it changes.
     """
-    models = problem.search_space.models or [_present(problem.incumbent)]
-    hard = [constraint for constraint in problem.constraints if constraint.type == "hard"]
-    allowed = [m for m in models if all(allows_model(c, m.provider, m.model) for c in hard)]
+    models = _models(problem)
+    allowed = _allowed(problem)
     recent = [r for r in problem.rejections if problem.now - r.at < REJECTED_FOR_MS]
     rejected = {pool_key(r.config): r for r in recent}
     often = {pool_key(o.config) for o in pooled if o.trials >= MOST_TRIALS}
@@ -56,6 +55,16 @@ def candidates(problem: DecisionProblem, pooled: Sequence[Observation]) -> Candi
         configs=[c for key, c in found.items() if key not in rejected and key not in often],
         left_out=_left_out(problem.incumbent, not_allowed, taken_back, tried_often),
     )
+
+
+def observed_candidates(problem: DecisionProblem, pooled: Sequence[Observation]) -> Candidates:
+    """Every configuration that was observed and may be kept: within the search space and what the hard
+    constraints allow, and never taken back by the gate."""
+    rejected = {pool_key(rejection.config) for rejection in problem.rejections}
+    found = {pool_key(c): c for c in _observed(problem, _allowed(problem), pooled) if _within(c, problem)}
+    found.pop(pool_key(problem.incumbent), None)
+    seen = {pool_key(observation.config) for observation in pooled} - rejected
+    return Candidates(configs=[config for key, config in found.items() if key in seen], left_out=[])
 
 
 def _left_out(
@@ -76,6 +85,19 @@ def _all(
     problem: DecisionProblem, models: list[CandidateModel], pooled: Sequence[Observation]
 ) -> Iterable[LLMConfig]:
     """Observed ones first: of near-equal configurations that which was measured is meant."""
+    yield from _observed(problem, models, pooled)
+    space, incumbent = problem.search_space, problem.incumbent
+    temperatures = _levels(space.temperature, incumbent.temperature, TEMPERATURES)
+    limits = _levels(_as_range(space), incumbent.max_tokens, MAX_TOKENS)
+    top_p = _clip(incumbent.top_p, space.top_p)
+    for model, temperature, limit in product(models, temperatures, limits):
+        yield derive(problem, model, temperature=temperature, top_p=top_p, max_tokens=round(limit))
+    yield from _between(problem, models)
+
+
+def _observed(
+    problem: DecisionProblem, models: list[CandidateModel], pooled: Sequence[Observation]
+) -> Iterable[LLMConfig]:
     by_key = {model.key: model for model in models}
     for config in (observation.config for observation in pooled):
         if model := by_key.get(config.model_key):
@@ -87,13 +109,6 @@ def _all(
                 max_tokens=config.max_tokens,
             )
             yield again.model_copy(update={"model_version": config.model_version})
-    space, incumbent = problem.search_space, problem.incumbent
-    temperatures = _levels(space.temperature, incumbent.temperature, TEMPERATURES)
-    limits = _levels(_as_range(space), incumbent.max_tokens, MAX_TOKENS)
-    top_p = _clip(incumbent.top_p, space.top_p)
-    for model, temperature, limit in product(models, temperatures, limits):
-        yield derive(problem, model, temperature=temperature, top_p=top_p, max_tokens=round(limit))
-    yield from _between(problem, models)
 
 
 def derive(
@@ -186,6 +201,16 @@ def _clip(value: float, interval: Range | None) -> float:
 def _as_range(space: SearchSpace) -> Range | None:
     limits = space.max_tokens
     return None if limits is None else Range(min=limits.min, max=limits.max)
+
+
+def _models(problem: DecisionProblem) -> list[CandidateModel]:
+    return problem.search_space.models or [_present(problem.incumbent)]
+
+
+def _allowed(problem: DecisionProblem) -> list[CandidateModel]:
+    """The models that every hard constraint allows."""
+    hard = [constraint for constraint in problem.constraints if constraint.type == "hard"]
+    return [m for m in _models(problem) if all(allows_model(c, m.provider, m.model) for c in hard)]
 
 
 def _present(config: LLMConfig) -> CandidateModel:

@@ -6,20 +6,14 @@ import numpy as np
 
 from domain.decision import explain
 from domain.decision.acquisition import GATES, choose, non_dominated
-from domain.decision.bounds import PER_REQUEST, TRAFFIC_METRICS, metric_bound
 from domain.decision.candidates import Candidates, candidates
-from domain.decision.history import Observation
 from domain.decision.pooling import pool
 from domain.decision.posterior import Array
 from domain.decision.priors import Priors
 from domain.decision.problem import DecisionProblem, Skip, Strategy
-from domain.decision.responses import RESPONSES
+from domain.decision.readiness import too_little
 from domain.decision.weighing import Weighing, weigh
-from domain.decision.wording import constraint_text
 from domain.plan import Alternative, OptimizationPlan
-
-MIN_REQUESTS = 50
-"""Requests of the incumbent below which nothing is decided."""
 
 MOST_ALTERNATIVES = 3
 
@@ -35,7 +29,7 @@ class StructuredPriorStrategy(Strategy):
 
     def propose(self, problem: DecisionProblem) -> OptimizationPlan | Skip:
         pooled = pool(problem.history, problem.incumbent, problem.now)
-        if reason := _too_little(problem, pooled):
+        if reason := too_little(problem, pooled):
             return reason
         found = candidates(problem, pooled)
         if not found.configs:
@@ -46,43 +40,6 @@ class StructuredPriorStrategy(Strategy):
             return _nothing_known(problem, found, priors)
         chosen = choose(weighing.appraisal, weighing.closeness)
         return explain.nothing_found(weighing) if chosen is None else _plan(weighing, chosen)
-
-
-def _too_little(problem: DecisionProblem, pooled: Sequence[Observation]) -> Skip | None:
-    """What keeps a decision from being made at all."""
-    metrics = [PER_REQUEST.get(objective.metric, objective.metric) for objective in problem.objectives]
-    if foreign := [metric for metric in metrics if metric not in RESPONSES]:
-        return explain.unpredictable(foreign)
-    if not pooled or not pooled[0].incumbent:
-        return Skip(reasoning="Nothing has been observed of the present configuration yet.")
-    present = pooled[0]
-    if present.n < MIN_REQUESTS:
-        return Skip(
-            reasoning=f"Only {present.n} requests of the present configuration have been observed; "
-            f"a decision takes {MIN_REQUESTS}."
-        )
-    if missing := [m for m in metrics if m != "quality.avg" and m not in present.metrics]:
-        return Skip(
-            reasoning=f"{', '.join(missing)} of the present configuration is not known from its "
-            f"{present.n:,} requests, so nothing can be compared with it."
-        )
-    return _unverifiable(problem, present)
-
-
-def _unverifiable(problem: DecisionProblem, present: Observation) -> Skip | None:
-    """A hard bound that no prediction can be held against: nothing may be proposed past it."""
-    for constraint in problem.constraints:
-        if constraint.type == "soft" or constraint.metric is None or constraint.metric in TRAFFIC_METRICS:
-            continue
-        bound = metric_bound(constraint, problem.traffic)
-        if bound is None:
-            return Skip(reasoning=f"No traffic is known from which to project {constraint_text(constraint)}.")
-        if bound.metric in RESPONSES and bound.metric not in present.metrics:
-            return Skip(
-                reasoning=f"{constraint_text(constraint)} cannot be judged: {bound.metric} of the present "
-                f"configuration has not been measured."
-            )
-    return None
 
 
 def _no_candidate(found: Candidates) -> Skip:
