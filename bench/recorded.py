@@ -79,6 +79,6 @@ def recorded(path: Path, seed: int, slack: float) -> list[RecordedWorld]:
         incumbent = 0 if number >= TASKS - 2 else 1
         apart = 100 * abs(float(questions[:, 2].mean() - questions[:, 4].mean()))
         allowed = float(rng.choice([slack, apart + slack]))
-        weights = ((0.5, 0.2, 0.3), (0.3, 0.0001, 0.7))[int(rng.integers(2))]
+        weights = ((0.5, 0.2, 0.3), (0.05, 0.05, 0.9))[int(rng.integers(2))]
         made.append(RecordedWorld(f"recorded-2/{seed}.{number}", questions, incumbent, weights, allowed))
     return made

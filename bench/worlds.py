@@ -29,7 +29,7 @@ POPULATION = 4096
 WORTH = {"cost.avg": 1.0, "latency.p95": 1.0, "quality.avg": 5.0, "errors.rate": 5.0}
 """Utility per unit of weight: of ln cost and ln latency, and of quality and errors in 0..1."""
 
-WORTH_TRYING = 0.05
+WORTH_TRYING = 0.1
 """A task whose best configuration gains less is none: there is nothing to capture."""
 
 _ORACLE_TEMPERATURES = (0.0, 0.2, 0.4, 0.7, 1.0, 1.3)

@@ -1,7 +1,7 @@
 """The door to deciding: what holds for every strategy."""
 
 from domain.decision.constraints import ValidationContext, validate_config
-from domain.decision.pooling import pool
+from domain.decision.pooling import tokens_of
 from domain.decision.problem import DecisionProblem, Skip, Strategy
 from domain.decision.readiness import ruled_out
 from domain.plan import OptimizationPlan, ValidationResult
@@ -26,7 +26,6 @@ def decide(problem: DecisionProblem, strategy: Strategy) -> OptimizationPlan | S
 
 def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> ValidationResult:
     """A plan held against the constraints of its problem."""
-    pooled = pool(problem.history, problem.incumbent, problem.now)
     return validate_config(
         plan.recommended_config,
         constraints=problem.constraints,
@@ -36,6 +35,6 @@ def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> Validatio
             now=problem.now,
             last_change_at=problem.last_change_at,
             traffic=problem.traffic,
-            tokens=pooled[0].tokens if pooled and pooled[0].incumbent else None,
+            tokens=tokens_of(problem.history, problem.incumbent),
         ),
     )

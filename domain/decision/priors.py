@@ -5,10 +5,10 @@ is what was measured of it. Unknown is NaN: the price of a model, a metric that 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import exp, log, nan
 
 import numpy as np
-from numpy.typing import NDArray
 
 from domain.config import LLMConfig
 from domain.decision.history import Observation, TokenUse
@@ -42,6 +42,15 @@ def heat(config: LLMConfig) -> float:
     return max(0.0, effective_temperature(config.temperature, config.top_p) - _HOT_FROM)
 
 
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """Expected output tokens of a request: mean and 95th percentile, and the share that is cut off."""
+
+    mean: float
+    long: float
+    truncated: float
+
+
 class Priors:
     """Expectations for one service, given its pooled history (the incumbent's observation first)."""
 
@@ -52,6 +61,7 @@ class Priors:
         self._incumbent = pooled[0]
         self._prices: dict[str, TokenPrices | None] = {}
         self._verbosity: dict[str, float] = {}
+        self._answers: dict[tuple[str, int], _Answers] = {}
 
     @property
     def scored(self) -> bool:
@@ -109,8 +119,7 @@ class Priors:
         prices, tokens = self.prices(config), self._incumbent.tokens
         if prices is None or tokens is None:
             return self._model_average(config, response)
-        output = tokens.output_mean(config.max_tokens, self.verbosity(config))
-        return log(max(prices.of(tokens.input, output), _TINY))
+        return log(max(prices.of(tokens.input, self._answer(tokens, config).mean), _TINY))
 
     def _model_average(self, config: LLMConfig, response: Response) -> float:
         """Where prices do not tell: what the model was measured at in any of its configurations."""
@@ -126,13 +135,13 @@ class Priors:
         tokens = self._incumbent.tokens
         if tokens is None:
             return nan
-        return log(max(tokens.output_mean(config.max_tokens, self.verbosity(config)), _TINY))
+        return log(max(self._answer(tokens, config).mean, _TINY))
 
     def _log_latency(self, config: LLMConfig, response: Response) -> float:
         tokens = self._incumbent.tokens
         longer = 0.0
         if tokens is not None:
-            mine, theirs = (self._long_answer(tokens, c) for c in (config, self._incumbent.config))
+            mine, theirs = (self._answer(tokens, c).long for c in (config, self._incumbent.config))
             longer = log(max(mine, 1.0) / max(theirs, 1.0))
         return (
             self._measured(response)
@@ -140,9 +149,18 @@ class Priors:
             + _LATENCY_PER_HEAT * self._heat_change(config)
         )
 
-    def _long_answer(self, tokens: TokenUse, config: LLMConfig) -> float:
-        """95th percentile of output tokens."""
-        return min(tokens.output_quantiles[95] * self.verbosity(config), config.max_tokens)
+    def _answer(self, tokens: TokenUse, config: LLMConfig) -> _Answers:
+        """What the model's answers to the incumbent's traffic are like at this maxTokens."""
+        key = (config.model_key, config.max_tokens)
+        if key not in self._answers:
+            verbosity = self.verbosity(config)
+            lengths = np.asarray(tokens.output_quantiles) * verbosity
+            self._answers[key] = _Answers(
+                mean=tokens.output_mean(config.max_tokens, verbosity),
+                long=min(float(lengths[95]), config.max_tokens),
+                truncated=float((lengths > _TRUNCATION_SLACK * config.max_tokens).mean()),
+            )
+        return self._answers[key]
 
     def _quality(self, config: LLMConfig) -> float:
         measured = self._incumbent.metrics.get("quality.avg")
@@ -161,14 +179,8 @@ class Priors:
 
     def _truncated(self, config: LLMConfig) -> float:
         """Share of answers cut off by maxTokens by more than a quarter."""
-        if self._incumbent.tokens is None:
-            return 0.0
-        lengths = self._lengths(self._incumbent.tokens) * self.verbosity(config)
-        return float((lengths > _TRUNCATION_SLACK * config.max_tokens).mean())
-
-    @staticmethod
-    def _lengths(tokens: TokenUse) -> NDArray[np.float64]:
-        return np.asarray(tokens.output_quantiles)
+        tokens = self._incumbent.tokens
+        return 0.0 if tokens is None else self._answer(tokens, config).truncated
 
     def verbosity(self, config: LLMConfig) -> float:
         """Output tokens of the model over those of the incumbent on the like traffic; 1 until observed."""
