@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install demo test lint temporal lock openapi bench bench-gate bench-events bench-stop soak fuzz
+.PHONY: install demo test lint temporal lock openapi bench bench-gate bench-events bench-stop bench-decisions soak fuzz
 
 install: $(VENV)/.installed
 
@@ -48,6 +48,10 @@ openapi: install
 
 bench-gate: install
 	$(BIN)/python -m bench.gate
+
+# What decisions are worth in worlds of known truth; the machine's BLAS threads only get in each other's way.
+bench-decisions: install
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.decisions
 
 # From a commit to its subscribers, and from an emergency stop to every replica.
 bench-events bench-stop: install temporal

@@ -120,9 +120,7 @@ def run(world: World, policy_name: str, seed: int, conditions: Conditions) -> Ru
     )
 
 
-def _problem(
-    world: World, incumbent: LLMConfig, history: Sequence[Observation], now: int
-) -> DecisionProblem:
+def _problem(world: World, incumbent: LLMConfig, history: Sequence[Observation], now: int) -> DecisionProblem:
     return DecisionProblem(
         service="bench",
         incumbent=incumbent,
@@ -150,7 +148,9 @@ def worlds_of(group: str, seed: int, base: Base, options: argparse.Namespace) ->
     """The tasks of a group for one seed."""
     kind, slack = group.partition("-")[0], options.slack
     if kind == "listed":
-        return [listed(seed, base, scored=s, slack=slack, models=options.listed_models) for s in (True, False)]
+        return [
+            listed(seed, base, scored=s, slack=slack, models=options.listed_models) for s in (True, False)
+        ]
     if group == "recorded-2":
         return list(recorded(options.recorded, seed, slack)) if options.recorded.exists() else []
     count = 2 if group == "synthetic-2" else options.models
@@ -176,7 +176,9 @@ def summary(runs: Sequence[Run]) -> dict[str, float]:
     """The figures of a policy over its runs; tasks in which nothing can be gained count for breaches only."""
     worth = [each for each in runs if each.oracle >= WORTH_TRYING]
     proposals, accepted = sum(r.proposals for r in runs), sum(r.accepted for r in runs)
-    after = {f"captured{n}": mean(r.captured[n - 1] for r in worth) for n in AFTER if n <= len(runs[0].captured)}
+    after = {
+        f"captured{n}": mean(r.captured[n - 1] for r in worth) for n in AFTER if n <= len(runs[0].captured)
+    }
     return {key: round(value, 3) for key, value in after.items()} | {
         "tasks": len(worth),
         "proposals": proposals,
@@ -287,7 +289,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, dict[str, float]
 
 def main() -> int:
     options = parsed()
-    print(f"{'tasks':<12} {'':<9} {'after 5/10/20':>15} {'':>5}   {'proposals in breach':<16} accepted in breach")
+    print(f"{'tasks':<12} {'':<9} {'after 5/10/20':>15} {'':>5}   {'in breach: tried':<16} kept")
     found = measure(options)
     for group, by_policy in found.items():
         for name, figures in by_policy.items():

@@ -128,9 +128,7 @@ class Tpe(Policy):
 
     def __init__(self, world: World, first: Observation, seed: int) -> None:
         super().__init__(world, first, seed)
-        self._study = optuna.create_study(
-            direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed)
-        )
+        self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
         self._distributions = self._describe()
         settings = {
             "model": world.incumbent.model_key,

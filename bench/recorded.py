@@ -15,20 +15,32 @@ from domain.config import LLMConfig
 from domain.policy import CandidateModel, IntRange, SearchSpace
 
 MODELS = (
-    CandidateModel(provider="mistral", model="mixtral-8x7b-instruct-v0.1", price_per_m_tok_in=0.24, price_per_m_tok_out=0.24),
-    CandidateModel(provider="openai", model="gpt-4-1106-preview", price_per_m_tok_in=24.7, price_per_m_tok_out=24.7),
+    CandidateModel(
+        provider="mistral",
+        model="mixtral-8x7b-instruct-v0.1",
+        price_per_m_tok_in=0.24,
+        price_per_m_tok_out=0.24,
+    ),
+    CandidateModel(
+        provider="openai", model="gpt-4-1106-preview", price_per_m_tok_in=24.7, price_per_m_tok_out=24.7
+    ),
 )
 SPEED = (90.0, 30.0)
 FIRST_TOKEN_MS = (300.0, 700.0)
 ERRORS = 0.003
-TASKS = 6
 
 
 class RecordedWorld(World):
     """Some of the recorded questions; a request is one of them, drawn with replacement."""
 
     def __init__(
-        self, name: str, rows: np.ndarray, incumbent: int, weights: tuple[float, float, float], slack: float
+        self,
+        name: str,
+        rows: np.ndarray,
+        incumbent: int,
+        weights: tuple[float, float, float],
+        slack: float,
+        slower: float,
     ) -> None:
         self.name = name
         self._rows = rows
@@ -37,7 +49,7 @@ class RecordedWorld(World):
         self.incumbent = plain_config(MODELS[incumbent])
         self.objectives = objectives(*weights)
         self.constraints = []
-        self.constraints = bounds_of(self.truth(self.incumbent), slack, latency=1.5)
+        self.constraints = bounds_of(self.truth(self.incumbent), slack, latency=slower)
 
     def serve(self, config: LLMConfig, n: int, rng: np.random.Generator) -> Requests:
         return self._answer(config, self._rows[rng.integers(len(self._rows), size=n)], rng)
@@ -53,7 +65,10 @@ class RecordedWorld(World):
         output = np.minimum(wanted, config.max_tokens)
         first = FIRST_TOKEN_MS[which] * np.exp(0.3 * rng.standard_normal(len(rows)))
         decode = 1000 * output / SPEED[which] * np.exp(0.2 * rng.standard_normal(len(rows)))
-        price_in, price_out = MODELS[which].price_per_m_tok_in or 0.0, MODELS[which].price_per_m_tok_out or 0.0
+        price_in, price_out = (
+            MODELS[which].price_per_m_tok_in or 0.0,
+            MODELS[which].price_per_m_tok_out or 0.0,
+        )
         return Requests(
             failed=rng.random(len(rows)) < ERRORS,
             latency_ms=first + decode,
@@ -65,20 +80,23 @@ class RecordedWorld(World):
 
 
 def recorded(path: Path, seed: int, slack: float) -> list[RecordedWorld]:
-    """Six tasks: the questions by the length of the dear model's answer in three, and three random halves.
+    """Eight tasks: the questions by the length of the dear model's answer in three, and a random half; in
+    each the dear model serves and cost counts most, or the cheap one and quality does.
 
-    The dear model serves in most, the cheap one in the last two. The floor on quality lies between what would
-    let the other model in and what would keep it out.
+    The floor on quality lets the cheap model in by `slack` points, but keeps it out in the random half.
     """
     rows = np.loadtxt(path, delimiter=",", skiprows=1, dtype=np.int64)
     rng = np.random.default_rng([seed, 2])
-    by_length = np.array_split(rows[np.argsort(rows[:, 3], kind="stable")], 3)
-    halves = [rng.permutation(rows)[: len(rows) // 2] for _ in range(3)]
+    shuffled = rng.permutation(rows)
+    half = len(rows) // 2
+    by_length = np.array_split(shuffled[half:][np.argsort(shuffled[half:, 3], kind="stable")], 3)
     made = []
-    for number, questions in enumerate([*by_length, *halves]):
-        incumbent = 0 if number >= TASKS - 2 else 1
-        apart = 100 * abs(float(questions[:, 2].mean() - questions[:, 4].mean()))
-        allowed = float(rng.choice([slack, apart + slack]))
-        weights = ((0.5, 0.2, 0.3), (0.05, 0.05, 0.9))[int(rng.integers(2))]
-        made.append(RecordedWorld(f"recorded-2/{seed}.{number}", questions, incumbent, weights, allowed))
+    for number, questions in enumerate([*by_length, shuffled[:half]]):
+        apart = 100 * max(0.0, float(questions[:, 4].mean() - questions[:, 2].mean()))
+        allowed = slack if number == len(by_length) else apart + slack
+        for incumbent, weights in ((1, (0.5, 0.2, 0.3)), (0, (0.05, 0.05, 0.9))):
+            name = f"recorded-2/{seed}.{number}.{incumbent}"
+            made.append(
+                RecordedWorld(name, questions, incumbent, weights, allowed, 20.0 if incumbent == 0 else 1.5)
+            )
     return made

@@ -30,8 +30,8 @@ class Level:
     """How truly what is public tells of the task.
 
     `price` is the correlation of log price and capability, `score_noise` the error of public scores in
-    points (None: there are no scores), `misplaced` whether scores belong to other models, `taste` the standard
-    deviation of what a model does on this task beside its capability.
+    points (None: there are no scores), `misplaced` whether scores belong to other models, `taste` the
+    standard deviation of what a model does on this task beside its capability.
     """
 
     name: str
@@ -93,7 +93,12 @@ class SyntheticWorld(World):
     """A task and the models that may do it."""
 
     def __init__(
-        self, name: str, task: Task, models: Sequence[Model], incumbent: int, weights: tuple[float, float, float]
+        self,
+        name: str,
+        task: Task,
+        models: Sequence[Model],
+        incumbent: int,
+        weights: tuple[float, float, float],
     ) -> None:
         self.name = name
         self.task = task

@@ -7,7 +7,7 @@ lengths, decode speeds), not from what `domain.decision` expects of them.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import log
@@ -125,7 +125,7 @@ class World(ABC):
 
     @cached_property
     def oracle(self) -> float:
-        """The greatest true gain of a configuration that keeps every hard constraint, the incumbent's at least."""
+        """The greatest true gain of any configuration that keeps every hard constraint."""
         return max((self.gain(c) for c in self._everything() if not self.breaches(c)), default=0.0)
 
     @cached_property

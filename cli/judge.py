@@ -1,14 +1,14 @@
 """`llm-optimizer judge`: the gate of a rollout, on anybody's own numbers."""
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 import yaml
 from pydantic import Field, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
+from cli.lines import answer_lines, described
 from domain.base import Message
 from domain.gate import ArmBucket, Bucket, GateSettings, GateState, Judgement, observe
 from domain.gate import judge as judge_state
@@ -120,23 +120,7 @@ def judge(
     {"reset": true} starts a new rollout and is answered with itself. A malformed line is answered with
     {"error": "..."}, changes nothing, and makes the exit code 1 at the end. Blank lines are skipped.
     """
-    session = Session(_policy(policy))
-    failed = False
-    for line in _lines(file):
-        try:
-            answer = session.answer(line)
-        except ValidationError as error:
-            answer, failed = {"error": _described(error)}, True
-        except ValueError as error:
-            answer, failed = {"error": str(error)}, True
-        typer.echo(to_json(answer))
-    if failed:
-        raise typer.Exit(1)
-
-
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    # A BufferedReader's own iteration hands out a line as soon as it is there.
-    return (line for line in file if line.strip())
+    answer_lines(file, Session(_policy(policy)).answer)
 
 
 def _policy(path: Path | None) -> ServicePolicy:
@@ -148,16 +132,6 @@ def _policy(path: Path | None) -> ServicePolicy:
             raise ValueError("not an object")
         return ServicePolicy.model_validate({"service": "judged", **given})
     except ValidationError as error:
-        raise typer.BadParameter(f"{path}: {_described(error)}", param_hint="--policy") from error
+        raise typer.BadParameter(f"{path}: {described(error)}", param_hint="--policy") from error
     except (ValueError, yaml.YAMLError) as error:
         raise typer.BadParameter(f"{path}: {error}", param_hint="--policy") from error
-
-
-def _described(error: ValidationError) -> str:
-    return "; ".join(_problems(error))
-
-
-def _problems(error: ValidationError) -> Iterable[str]:
-    for problem in error.errors(include_url=False):
-        where = ".".join(str(part) for part in problem["loc"])
-        yield f"{where}: {problem['msg']}" if where else problem["msg"]

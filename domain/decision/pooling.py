@@ -6,8 +6,9 @@ from math import log2, sqrt
 
 from domain.config import LLMConfig
 from domain.decision.history import MetricEstimate, Observation, TokenUse
+from domain.decision.providers import takes_top_k
 
-PoolKey = tuple[str, str | None, int, int, int]
+PoolKey = tuple[str, str | None, int, int, int, int | None]
 
 MAX_POOLED = 200
 HALF_LIFE_MS = 7 * 86_400_000
@@ -17,13 +18,15 @@ _MAX_HALVINGS = 40.0
 
 
 def pool_key(config: LLMConfig) -> PoolKey:
-    """Configurations of one key are one: temperature within .1, topP within .2, maxTokens a half octave."""
+    """Configurations of one key are one: temperature within .1, topP within .2, maxTokens a half octave, topK
+    (where the provider takes it) an octave."""
     return (
         config.model_key,
         config.model_version,
         round(config.temperature / 0.1),
         round(config.top_p / 0.2),
         round(2 * log2(config.max_tokens)),
+        round(log2(config.top_k)) if config.top_k and takes_top_k(config.provider) else None,
     )
 
 
@@ -39,9 +42,7 @@ def pool(history: Sequence[Observation], incumbent: LLMConfig, now: int) -> list
             groups[pool_key(observation.config)].append(observation)
     present = pool_key(incumbent)
     largest = sorted(groups, key=lambda key: (key != present, -sum(o.n for o in groups[key])))
-    return [
-        _merge(groups[key], incumbent if key == present else None, now) for key in largest[:MAX_POOLED]
-    ]
+    return [_merge(groups[key], incumbent if key == present else None, now) for key in largest[:MAX_POOLED]]
 
 
 def tokens_of(history: Sequence[Observation], incumbent: LLMConfig) -> TokenUse | None:

@@ -6,11 +6,14 @@ The covariance of two configurations a, b is
 
 with cap the expected capability against the incumbent, [model] 1 for the same model, and M the Matern kernel
 of smoothness 5/2 (Rasmussen & Williams 2006, eq. 4.17) over (effective temperature / 2, topP,
-ln maxTokens / ln 41). The posterior is their eq. 2.23 and 2.24 on what measurements differ from the prior.
+ln maxTokens / ln 41, ln(1 + topK) / ln 1001), in which no topK is the largest. Of topK's effect nothing is
+known but that it is weaker than the others': its length scale is four times theirs, so that what was measured
+at one topK tells much of the next. The posterior is their eq. 2.23 and 2.24 on what measurements differ from
+the prior.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 import numpy as np
@@ -19,16 +22,24 @@ from scipy.linalg import cho_factor, cho_solve
 
 from domain.config import LLMConfig
 from domain.decision.priors import Priors, effective_temperature
+from domain.decision.providers import takes_top_k
 from domain.decision.responses import Response
 
 Array = NDArray[np.float64]
 
-LENGTH_SCALES = np.array([0.35, 0.5, 0.5])
+LENGTH_SCALES = np.array([0.35, 0.5, 0.5, 2.0])
+
+_NO_TOP_K = 1000
+
+
+def effective_top_k(config: LLMConfig) -> int:
+    """topK, 1000 where it cuts nothing off: it is not set (0 says so too), or the provider takes none."""
+    return (config.top_k if takes_top_k(config.provider) else None) or _NO_TOP_K
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Configurations as the kernel sees them: `shape` (n, 3), `capability` (n,), `model` (n,) of numbers."""
+    """Configurations as the kernel sees them: `shape` (n, 4), `capability` (n,), `model` (n,) of numbers."""
 
     shape: Array
     capability: Array
@@ -38,11 +49,16 @@ class Points:
     def of(configs: Sequence[LLMConfig], priors: Priors, models: dict[str, int]) -> "Points":
         """`models` numbers the models, and takes up those that are new."""
         shape = [
-            (effective_temperature(c.temperature, c.top_p) / 2, c.top_p, log(c.max_tokens) / log(41))
+            (
+                effective_temperature(c.temperature, c.top_p) / 2,
+                c.top_p,
+                log(c.max_tokens) / log(41),
+                log(1 + effective_top_k(c)) / log(1 + _NO_TOP_K),
+            )
             for c in configs
         ]
         return Points(
-            np.array(shape, dtype=np.float64).reshape(-1, 3) / LENGTH_SCALES,
+            np.array(shape, dtype=np.float64).reshape(-1, 4) / LENGTH_SCALES,
             np.array([priors.capability(c) for c in configs], dtype=np.float64),
             np.array([models.setdefault(c.model_key, len(models)) for c in configs], dtype=np.int64),
         )
@@ -91,6 +107,15 @@ class Belief:
     change_sd: Array
     incumbent: float
     incumbent_sd: float
+
+    def widened(self, factor: float) -> "Belief":
+        """The same with every standard deviation multiplied."""
+        return replace(
+            self,
+            sd=factor * self.sd,
+            change_sd=factor * self.change_sd,
+            incumbent_sd=factor * self.incumbent_sd,
+        )
 
 
 class Geometry:

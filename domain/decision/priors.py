@@ -6,7 +6,7 @@ is what was measured of it. Unknown is NaN: the price of a model, a metric that 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log, nan
+from math import exp, log, nan, tanh
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from domain.pricing import TokenPrices, token_prices
 
 CAPABILITY_PER_LOG_PRICE = 0.06
 """Quality (0..1) that a model e times as dear is expected to have more, where no public score says better."""
+
+MOST_CAPABILITY_BY_PRICE = 0.2
+"""What that comes to at most: prices differ without bound, what models can do does not."""
 
 UNSEEN_QUALITY = 0.8
 """The level (0..1) about which changes of quality are reckoned while no quality was ever measured."""
@@ -87,7 +90,10 @@ class Priors:
         if mine and theirs and mine.score is not None and theirs.score is not None:
             return (mine.score - theirs.score) / 100
         ratio = self.price_ratio(config)
-        return 0.0 if ratio is None else CAPABILITY_PER_LOG_PRICE * log(ratio)
+        if ratio is None:
+            return 0.0
+        steepest = CAPABILITY_PER_LOG_PRICE * log(ratio) / MOST_CAPABILITY_BY_PRICE
+        return MOST_CAPABILITY_BY_PRICE * tanh(steepest)
 
     def price_ratio(self, config: LLMConfig) -> float | None:
         """List price over the incumbent's, an output token counting three input tokens; None if unknown."""

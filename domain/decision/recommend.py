@@ -13,6 +13,7 @@ from domain.decision.pooling import pool
 from domain.decision.priors import Priors
 from domain.decision.problem import DecisionProblem
 from domain.decision.readiness import ruled_out, too_little
+from domain.decision.repricing import repriced
 from domain.decision.weighing import weigh
 
 FEASIBILITY = 0.9
@@ -37,11 +38,17 @@ def recommend(problem: DecisionProblem) -> LLMConfig | None:
     """
     if ruled_out(problem):
         return None
-    pooled = pool(problem.history, problem.incumbent, problem.now)
+    pooled = pooled_history(problem)
     if too_little(problem, pooled):
         return None
     best = promotable(problem, pooled, Priors(pooled, problem.search_space, problem.now))
     return None if best is None else best.config
+
+
+def pooled_history(problem: DecisionProblem) -> list[Observation]:
+    """What was observed, at the prices of now, one observation a configuration, the incumbent's first."""
+    history = repriced(problem.history, problem.search_space, problem.now)
+    return pool(history, problem.incumbent, problem.now)
 
 
 def promotable(problem: DecisionProblem, pooled: Sequence[Observation], priors: Priors) -> Best | None:

@@ -97,9 +97,9 @@ _ERRORS = replace(
     metric="errors.rate",
     unit=1.0,
     capability=0.0,
-    model=0.05,
-    shape=0.01,
-    model_shape=0.01,
+    model=0.02,
+    shape=0.004,
+    model_shape=0.004,
     noise=0.002,
     slack=0.002,
 )

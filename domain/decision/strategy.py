@@ -5,14 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from domain.decision import explain
-from domain.decision.acquisition import GATES, choose, non_dominated
+from domain.decision.acquisition import LEAST_SCORE, choose, non_dominated
 from domain.decision.candidates import Candidates, candidates
-from domain.decision.pooling import pool
-from domain.decision.posterior import Array
 from domain.decision.priors import Priors
 from domain.decision.problem import DecisionProblem, Skip, Strategy
 from domain.decision.readiness import too_little
-from domain.decision.weighing import Weighing, weigh
+from domain.decision.recommend import pooled_history, promotable
+from domain.decision.weighing import Weighing, objective_gains, weigh
 from domain.plan import Alternative, OptimizationPlan
 
 MOST_ALTERNATIVES = 3
@@ -28,17 +27,21 @@ class StructuredPriorStrategy(Strategy):
     """
 
     def propose(self, problem: DecisionProblem) -> OptimizationPlan | Skip:
-        pooled = pool(problem.history, problem.incumbent, problem.now)
+        pooled = pooled_history(problem)
         if reason := too_little(problem, pooled):
             return reason
         found = candidates(problem, pooled)
         if not found.configs:
             return _no_candidate(found)
         priors = Priors(pooled, problem.search_space, problem.now)
-        weighing = weigh(problem, pooled, found, priors)
+        best = promotable(problem, pooled, priors) if problem.adoptable else None
+        weighing = weigh(problem, pooled, found, priors, None if best is None else best.gain)
         if not weighing.configs:
             return _nothing_known(problem, found, priors)
-        chosen = choose(weighing.appraisal, weighing.closeness)
+        known = None if best is None else weighing.index_of(best.config)
+        others = weighing.tries & (np.arange(len(weighing.configs)) != known)
+        chosen = choose(weighing.appraisal, weighing.closeness, others)
+        chosen = known if chosen is None else chosen
         return explain.nothing_found(weighing) if chosen is None else _plan(weighing, chosen)
 
 
@@ -76,9 +79,9 @@ def _plan(weighing: Weighing, chosen: int) -> OptimizationPlan:
 
 def _alternatives(weighing: Weighing, chosen: int) -> list[Alternative]:
     """Up to three worth trying too that nothing beats in every objective: other models first."""
-    score = weighing.appraisal.ei * weighing.appraisal.feasibility
-    worth = np.flatnonzero(weighing.appraisal.keeps & (score >= GATES[-1].score))
-    front = worth[non_dominated(_objective_gains(weighing)[worth])]
+    score = weighing.appraisal.score
+    worth = np.flatnonzero(weighing.appraisal.keeps & (score >= LEAST_SCORE))
+    front = worth[non_dominated(objective_gains(weighing.beliefs, weighing.weights)[worth])]
     ranked = [int(index) for index in front[np.argsort(-score[front], kind="stable")] if index != chosen]
     return [
         Alternative(
@@ -99,11 +102,3 @@ def _other_models_first(weighing: Weighing, ranked: Sequence[int], chosen: int) 
             seen.add(weighing.configs[index].model_key)
             firsts.append(index)
     return [*firsts, *(index for index in ranked if index not in firsts)]
-
-
-def _objective_gains(weighing: Weighing) -> Array:
-    """Candidates x objectives: the expected change of each, more is better."""
-    columns = [
-        np.sign(weight) * weighing.beliefs[metric].change for metric, weight in weighing.weights.items()
-    ]
-    return np.column_stack(columns)
