@@ -41,7 +41,9 @@ CANARY_REQUESTS = 300
 FIRST_REQUESTS = 3000
 AFTER = (5, 10, 20)
 RECORDED = Path(__file__).parent.parent.parent / "shared" / "traces" / "gsm8k_outcomes.csv"
-GROUPS = ("listed-9", "synthetic-8", "synthetic-2", "recorded-2")
+GROUPS = ("listed-9", "synthetic-8", "synthetic-2", "settings-2", "recorded-2")
+"""Nine models at list prices, eight made-up ones, and two: whose model and maxTokens alone may be chosen,
+whose every setting may, and whose answers were recorded."""
 
 
 class Ours(Product):
@@ -153,10 +155,10 @@ def worlds_of(group: str, seed: int, base: Base, options: argparse.Namespace) ->
         ]
     if group == "recorded-2":
         return list(recorded(options.recorded, seed, slack)) if options.recorded.exists() else []
-    count = 2 if group == "synthetic-2" else options.models
+    count = options.models if group == "synthetic-8" else 2
     # Two models differ so much from pair to pair that more pairs are needed.
     return [
-        synthetic(seed, level, base, models=count, slack=slack, number=number)
+        synthetic(seed, level, base, models=count, slack=slack, number=number, heat=group != "synthetic-2")
         for level in LEVELS
         for number in range(2 if count == 2 else 1)
     ]
@@ -214,7 +216,7 @@ def gates_of(found: dict[str, dict[str, dict[str, float]]]) -> list[Gate]:
         product, tpe = by_policy.get("product"), by_policy.get("tpe")
         if product is None:
             continue
-        if "captured20" in product:
+        if "captured20" in product and group in floors:
             gates.append(Gate(f"{group}: captured after 20", product["captured20"], floors[group]))
         if tpe is not None:
             gates += _against_tpe(group, product, tpe)
@@ -233,7 +235,7 @@ def _against_tpe(group: str, product: dict[str, float], tpe: dict[str, float]) -
     )
     if "captured10" not in product:
         return [breaches]
-    # With two models random choice captures most already: there TPE is to be beaten at all.
+    # With two models a random choice captures most already: there TPE is to be beaten at all.
     factor = 1.5 if group == "listed-9" else 1.0
     ratio = product["captured10"] / max(tpe["captured10"], 1e-9)
     return [breaches, Gate(f"{group}: captured after 10 by TPE's", round(min(ratio, 99.0), 2), factor)]

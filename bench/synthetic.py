@@ -164,15 +164,27 @@ class SyntheticWorld(World):
 
 
 def synthetic(
-    seed: int, level: Level, base: Base, *, models: int = 8, slack: float = 4.0, number: int = 0
+    seed: int,
+    level: Level,
+    base: Base,
+    *,
+    models: int = 8,
+    slack: float = 4.0,
+    number: int = 0,
+    heat: bool = True,
 ) -> SyntheticWorld:
-    """A service with so many models, one of the abler ones serving; `slack` in points of quality."""
+    """A service with so many models, one of the abler ones serving; `slack` in points of quality.
+
+    Without `heat` temperature and topP are not varied: the model and maxTokens are all there is to choose.
+    """
     rng = np.random.default_rng([seed, number, models, LEVELS.index(level)])
     made = _models(rng, level, models)
     able = np.argsort([-model.ability for model in made])[: max(2, models // 2)]
     weights = ((0.5, 0.2, 0.3), (0.7, 0.0001, 0.3), (0.4, 0.3, 0.3))[int(rng.integers(3))]
     name = f"synthetic-{models}/{level.name}/{seed}.{number}"
     world = SyntheticWorld(name, task_of(rng), made, int(rng.choice(able)), weights)
+    if not heat:
+        world.space = world.space.model_copy(update={"temperature": None, "top_p": None})
     return world.calibrated(base).constrain(slack)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import exp, log
 
 from domain.config import LLMConfig
 from domain.decision.availability import unavailable
@@ -191,7 +192,7 @@ def _at(fraction: float, interval: Range | None, fixed: float, *, geometric: boo
 def _top_k_at(fraction: float, interval: IntRange) -> int:
     """A point of an interval, by its logarithm."""
     low, high = 1 + interval.min, 1 + interval.max
-    return min(max(round(low * (high / low) ** fraction) - 1, interval.min), interval.max)
+    return min(max(round(low * exp(fraction * log(high / low))) - 1, interval.min), interval.max)
 
 
 def _top_ks(space: SearchSpace, incumbent: LLMConfig) -> list[int]:
