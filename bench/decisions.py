@@ -151,7 +151,9 @@ def worlds_of(group: str, seed: int, base: Base, options: argparse.Namespace) ->
     kind, slack = group.partition("-")[0], options.slack
     if kind == "listed":
         return [
-            listed(seed, base, scored=s, slack=slack, models=options.listed_models) for s in (True, False)
+            listed(seed, base, scored=scored, slack=slack, models=options.listed_models, number=number)
+            for scored in (True, False)
+            for number in range(3)
         ]
     if group == "recorded-2":
         return list(recorded(options.recorded, seed, slack)) if options.recorded.exists() else []
@@ -160,7 +162,7 @@ def worlds_of(group: str, seed: int, base: Base, options: argparse.Namespace) ->
     return [
         synthetic(seed, level, base, models=count, slack=slack, number=number, heat=group != "synthetic-2")
         for level in LEVELS
-        for number in range(2 if count == 2 else 1)
+        for number in range(4 if count == 2 else 1)
     ]
 
 

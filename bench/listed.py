@@ -28,17 +28,19 @@ MODELS: tuple[tuple[str, str, float, float, float], ...] = (
 TASTE = 0.35
 
 
-def listed(seed: int, base: Base, *, scored: bool, slack: float = 4.0, models: int = 9) -> SyntheticWorld:
+def listed(
+    seed: int, base: Base, *, scored: bool, slack: float = 4.0, models: int = 9, number: int = 0
+) -> SyntheticWorld:
     """A service with the first so many of the models, one of the dear ones serving.
 
     List prices fix what a request costs, so that of `base` the cost is not used.
     """
-    rng = np.random.default_rng([seed, int(scored), 9])
+    rng = np.random.default_rng([seed, int(scored), number])
     chosen = MODELS[:models]
     made = [_model(*row, scored=scored, rng=rng) for row in chosen]
     dear = np.argsort([-m.price_out for m in made])[: max(2, models // 3)]
     weights = ((0.5, 0.2, 0.3), (0.7, 0.0001, 0.3))[int(rng.integers(2))]
-    name = f"listed-{models}/{'scored' if scored else 'unscored'}/{seed}"
+    name = f"listed-{models}/{'scored' if scored else 'unscored'}/{seed}.{number}"
     world = SyntheticWorld(name, task_of(rng), made, int(rng.choice(dear)), weights)
     return world.calibrated(base, prices=False).constrain(slack)
 

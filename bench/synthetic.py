@@ -175,6 +175,7 @@ def synthetic(
 ) -> SyntheticWorld:
     """A service with so many models, one of the abler ones serving; `slack` in points of quality.
 
+    Of two models the dearer serves, and in three tasks of four the floor lets the other in by `slack`.
     Without `heat` temperature and topP are not varied: the model and maxTokens are all there is to choose.
     """
     rng = np.random.default_rng([seed, number, models, LEVELS.index(level)])
@@ -182,10 +183,17 @@ def synthetic(
     able = np.argsort([-model.ability for model in made])[: max(2, models // 2)]
     weights = ((0.5, 0.2, 0.3), (0.7, 0.0001, 0.3), (0.4, 0.3, 0.3))[int(rng.integers(3))]
     name = f"synthetic-{models}/{level.name}/{seed}.{number}"
-    world = SyntheticWorld(name, task_of(rng), made, int(rng.choice(able)), weights)
+    serving = int(rng.choice(able))
+    if models == 2:
+        serving = int(np.argmax([model.price_out for model in made]))
+    world = SyntheticWorld(name, task_of(rng), made, serving, weights)
     if not heat:
         world.space = world.space.model_copy(update={"temperature": None, "top_p": None})
-    return world.calibrated(base).constrain(slack)
+    world.calibrated(base)
+    if models == 2 and number % 4 < 3:
+        other = plain_config(world.models[1 - serving])
+        slack += max(0.0, base.quality - world.truth(other)["quality.avg"])
+    return world.constrain(slack)
 
 
 def task_of(rng: np.random.Generator) -> Task:
