@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import exp, log, nan, tanh
 
 import numpy as np
+from numpy.typing import NDArray
 
 from domain.config import LLMConfig
 from domain.decision.history import Observation, TokenUse
@@ -30,6 +31,9 @@ _LATENCY_PER_LOG_TOKENS, _LATENCY_PER_HEAT = 0.8, 1.5
 _QUALITY_PER_HEAT, _ERRORS_PER_HEAT, _HOT_FROM = 4.0, 0.4, 1.2
 _TRUNCATION_SLACK = 1.25
 _VERBOSITY = (0.3, 4.0)
+_AT_LIMIT = 0.98
+"""A length is at the limit from here on: sketches tell lengths within 1 %."""
+
 _TINY = 1e-9
 
 
@@ -47,11 +51,13 @@ def heat(config: LLMConfig) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """Expected output tokens of a request: mean and 95th percentile, and the share that is cut off."""
+    """Expected output tokens of a request: mean and 95th percentile, the share that is cut off by more than
+    the slack, and (`cut`) that which is cut off at all."""
 
     mean: float
     long: float
     truncated: float
+    cut: float
 
 
 class Priors:
@@ -165,6 +171,7 @@ class Priors:
                 mean=tokens.output_mean(config.max_tokens, verbosity),
                 long=min(float(lengths[95]), config.max_tokens),
                 truncated=float((lengths > _TRUNCATION_SLACK * config.max_tokens).mean()),
+                cut=self._cut(lengths, config.max_tokens, self._incumbent.config.max_tokens * verbosity),
             )
         return self._answers[key]
 
@@ -187,6 +194,21 @@ class Priors:
         """Share of answers cut off by maxTokens by more than a quarter."""
         tokens = self._incumbent.tokens
         return 0.0 if tokens is None else self._answer(tokens, config).truncated
+
+    def cut_change(self, config: LLMConfig) -> float:
+        """The share of answers that maxTokens cuts off beyond those at present; 0 if it is not known."""
+        tokens = self._incumbent.tokens
+        if tokens is None:
+            return 0.0
+        return self._answer(tokens, config).cut - self._answer(tokens, self._incumbent.config).cut
+
+    @staticmethod
+    def _cut(lengths: NDArray[np.float64], limit: int, seen_up_to: float) -> float:
+        """The share of lengths at a limit. How long those would be that the incumbent cuts off was never
+        seen: one is longer than another limit with the probability that the present limit is of that."""
+        if limit <= seen_up_to:
+            return float((lengths >= _AT_LIMIT * limit).mean())
+        return float((lengths >= _AT_LIMIT * seen_up_to).mean()) * seen_up_to / limit
 
     def verbosity(self, config: LLMConfig) -> float:
         """Output tokens of the model over those of the incumbent on the like traffic; 1 until observed."""
