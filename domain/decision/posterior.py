@@ -40,7 +40,7 @@ def effective_top_k(config: LLMConfig) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Configurations as the kernel sees them: `shape` (n, 4), and (n,) `capability`, `cut`, `model` numbers."""
+    """Configurations as the kernel sees them: `shape` (n, 4), `capability`, `cut` and `model` (n,)."""
 
     shape: Array
     capability: Array

@@ -23,7 +23,8 @@ class StructuredPriorStrategy(Strategy):
     A canary is dear, so what is known beforehand (prices, token counts, public scores) sets the expectation,
     and measurements move it. Proposed is the candidate of the highest expected improvement times
     feasibility among those whose predicted means keep every hard constraint; among equals, that which
-    changes least, and of a model never tried that which is nearest to the present settings. In `pareto` mode it must besides be predicted to make no objective worse.
+    changes least. Of a model never tried only the candidate nearest to the present settings counts. In
+    `pareto` mode it must besides be predicted to make no objective worse.
     """
 
     def propose(self, problem: DecisionProblem) -> OptimizationPlan | Skip:
