@@ -30,7 +30,7 @@ FLUSH_ROWS = 100
 FLUSH_SECONDS = 30.0
 RETRY_SECONDS = 0.5
 CLOSE_SECONDS = 10.0
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 5.0
 RATE_SECONDS = 10
 
 log = logging.getLogger(__name__)
@@ -191,14 +191,23 @@ class Intake:
     async def _known(self, claim: Claim) -> Answer | None:
         """What a claim was answered before, as far as that can be told now.
 
+        What is in the buffer is looked at before the database, lest it be committed between the two, and
+        after it, lest it have come meanwhile.
+
         Raises:
             Conflict: the claim's key was used for another request.
         """
+        buffered = self._buffered_answer(claim)
+        if buffered is not None:
+            return buffered
         with contextlib.suppress(DatabaseError), unreachable_as_database_error():
             async with asyncio.timeout(LOOK_SECONDS), (await self._database.pool()).acquire() as connection:
                 answer = await known_answer(connection, claim)
                 if answer is not None:
                     return answer
+        return self._buffered_answer(claim)
+
+    def _buffered_answer(self, claim: Claim) -> Answer | None:
         batch = self._claimed.get((claim.principal, claim.key))
         if batch is None or batch.claim is None:
             return None

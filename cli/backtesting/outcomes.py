@@ -12,7 +12,7 @@ from domain.decision.estimates import observation_of
 from domain.decision.history import Observation
 from domain.decision.pooling import pool, pool_key
 from domain.decision.problem import DecisionProblem
-from domain.decision.strategy import MIN_REQUESTS
+from domain.decision.readiness import MIN_REQUESTS
 from domain.plan import OptimizationPlan
 from storage.record import Record
 

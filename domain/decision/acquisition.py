@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from domain.decision.bounds import PER_REQUEST, Bound, soft_weight
@@ -22,18 +23,14 @@ AS_GOOD = 0.02
 
 _SURE = 1e-12
 
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """The least `feasibility`, and the least `score`, which is EI x feasibility^power."""
-
-    power: int
-    feasibility: float
-    score: float
+Mask = NDArray[np.bool_]
 
 
-GATES = (Gate(1, 0.30, 0.02), Gate(2, 0.15, 0.01))
-"""Tried in turn. They are loose, since a canary is small and watched; promotion is strict."""
+LEAST_FEASIBILITY = 0.15
+"""To try is allowed at this probability of keeping every hard bound: a canary is small and watched."""
+
+LEAST_SCORE = 0.004
+"""What a canary has to promise, as expected improvement times feasibility."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,8 @@ class Appraisal:
     """Per candidate: utility against the incumbent (`gain`, `gain_sd`), `feasibility`, `better` (the
     probability of a gain), `ei`, and `keeps`: whether the predicted means keep every hard bound.
 
-    `by_bound` is the probability that each hard bound is kept, bounds in rows.
+    `by_bound` is the probability that each hard bound is kept, bounds in rows; `baseline` what the incumbent
+    counts as.
     """
 
     gain: Array
@@ -49,8 +47,14 @@ class Appraisal:
     feasibility: Array
     better: Array
     ei: Array
-    keeps: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    keeps: Mask
     by_bound: Array
+    baseline: float = 0.0
+
+    @property
+    def score(self) -> Array:
+        """What a canary of each candidate promises."""
+        return self.ei * self.feasibility
 
 
 def objective_weights(objectives: Sequence[Objective]) -> dict[str, float]:
@@ -71,17 +75,27 @@ def appraise(
     *,
     penalty: Array | float = 0.0,
     pareto: bool = False,
+    noise: Mapping[str, float] | None = None,
+    best: float | None = None,
 ) -> Appraisal:
     """Appraises every candidate; `bounds` hard and soft, `penalty` what other soft constraints cost.
+
+    `noise` is the error variance that a canary's measurement of each response will have. A canary improves
+    nothing but by what it shows: `ei` is reckoned with the spread that the posterior mean will have once it
+    was seen, sd² / sqrt(sd² + noise) (the knowledge gradient of an independent alternative: Frazier, Powell &
+    Dayanik 2008, eq. 5 and 16). What is known well already is thus not measured again. Without `noise` it is
+    the expected improvement of an exact measurement. It is improvement on `best`, the gain of what could be
+    kept already, where that is above the incumbent's.
 
     Utility is linear in the responses, so its mean and variance are exact; responses are independent of each
     other. In `pareto` mode no objective is traded for another: that none gets worse counts as feasibility.
     """
     size = next(iter(beliefs.values())).mean.size
-    gain, variance = np.zeros(size) - penalty, np.zeros(size)
+    gain, variance, error = np.zeros(size) - penalty, np.zeros(size), 0.0
     for metric, weight in weights.items():
         gain += weight * beliefs[metric].change
         variance += (weight * beliefs[metric].change_sd) ** 2
+        error += weight**2 * (noise or {}).get(metric, 0.0)
     hard = [bound for bound in bounds if bound.hard]
     by_bound = np.array([_probability(b, beliefs[b.metric]) for b in hard]).reshape(len(hard), size)
     keeps = np.all([_kept(b, beliefs[b.metric]) for b in hard], axis=0) if hard else np.ones(size, dtype=bool)
@@ -100,14 +114,16 @@ def appraise(
             keeps = keeps & (loss <= 0)
     baseline = 0.0 if all(_incumbent_kept(b, beliefs[b.metric]) for b in hard) else -BREACH_COST
     sd = np.sqrt(variance)
+    learnt = variance / np.sqrt(np.maximum(variance + error, _SURE**2))
     return Appraisal(
         gain=gain,
         gain_sd=sd,
         feasibility=feasibility,
         better=_cdf(gain - baseline, sd),
-        ei=expected_improvement(gain, sd, baseline),
+        ei=expected_improvement(gain, learnt, baseline if best is None else max(baseline, best)),
         keeps=keeps,
         by_bound=by_bound,
+        baseline=baseline,
     )
 
 
@@ -120,22 +136,23 @@ def expected_improvement(mean: Array, sd: Array, best: float) -> Array:
     )
 
 
-def choose(appraisal: Appraisal, closeness: Array) -> int | None:
-    """The candidate most worth a canary, by the first gate that any passes; None if none does.
+def choose(appraisal: Appraisal, closeness: Array, among: Mask | None = None) -> int | None:
+    """The candidate most worth a canary, by expected improvement times feasibility; None if none is.
 
-    Of those whose score is as good as the best, the one of the greatest `closeness` to the incumbent's
-    settings: what brings nothing is not changed.
+    `among` restricts which may be chosen. Of those whose score is as good as the best, the one of the
+    greatest `closeness` to the incumbent's settings: what brings nothing is not changed.
     """
-    for gate in GATES:
-        score = appraisal.ei * appraisal.feasibility**gate.power
-        eligible = appraisal.keeps & (appraisal.feasibility >= gate.feasibility) & (score >= gate.score)
-        if eligible.any():
-            as_good = eligible & (score >= (1 - AS_GOOD) * score[eligible].max())
-            return int(np.argmax(np.where(as_good, closeness, -np.inf)))
-    return None
+    score = appraisal.score
+    eligible = appraisal.keeps & (appraisal.feasibility >= LEAST_FEASIBILITY) & (score >= LEAST_SCORE)
+    if among is not None:
+        eligible = eligible & among
+    if not eligible.any():
+        return None
+    as_good = eligible & (score >= (1 - AS_GOOD) * score[eligible].max())
+    return int(np.argmax(np.where(as_good, closeness, -np.inf)))
 
 
-def non_dominated(gains: Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def non_dominated(gains: Array) -> Mask:
     """Which rows of `gains` (candidates x objectives, more is better) no other row beats in all."""
     front = np.ones(len(gains), dtype=bool)
     for index, row in enumerate(gains):

@@ -3,19 +3,22 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import exp, log
 
 from domain.config import LLMConfig
+from domain.decision.availability import unavailable
 from domain.decision.constraints import allows_model, candidate_entry
 from domain.decision.history import Observation
 from domain.decision.pooling import PoolKey, pool_key
 from domain.decision.problem import DecisionProblem, Rejection
 from domain.decision.providers import max_temperature, takes_top_k
 from domain.decision.wording import changes
-from domain.policy import CandidateModel, Range, SearchSpace
+from domain.policy import CandidateModel, IntRange, Range, SearchSpace
 from domain.pricing import output_limit
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.7, 1.0)
 MAX_TOKENS = (256, 512, 1024, 2048)
+TOP_KS = (10, 20, 40, 80)
 MOST_TRIALS = 6
 REJECTED_FOR_MS = 86_400_000
 """How long the gate's verdict alone keeps a configuration out; after that its measurements speak."""
@@ -34,13 +37,12 @@ class Candidates:
 def candidates(problem: DecisionProblem, pooled: Sequence[Observation]) -> Candidates:
     """Every configuration that the search space and the hard constraints on models let be proposed.
 
-    topK is never varied, since nothing is known of its effect: it is kept where the provider takes it and
-    brought into its range. What belongs to a provider or a model alone (`parameters`, `modelVersion`) is
-    dropped when it changes.
+    topK is varied where the provider takes it and the search space has a range for it, by itself or at the
+    points between. A model that cannot be called is left out. What belongs to a provider or
+    a model alone (`parameters`, `modelVersion`) is dropped when it changes.
     """
-    models = problem.search_space.models or [_present(problem.incumbent)]
-    hard = [constraint for constraint in problem.constraints if constraint.type == "hard"]
-    allowed = [m for m in models if all(allows_model(c, m.provider, m.model) for c in hard)]
+    models, gone = _models(problem), unavailable(problem)
+    allowed = [model for model in _allowed(problem) if model.key not in gone]
     recent = [r for r in problem.rejections if problem.now - r.at < REJECTED_FOR_MS]
     rejected = {pool_key(r.config): r for r in recent}
     often = {pool_key(o.config) for o in pooled if o.trials >= MOST_TRIALS}
@@ -49,13 +51,26 @@ def candidates(problem: DecisionProblem, pooled: Sequence[Observation]) -> Candi
         if _within(config, problem):
             found.setdefault(pool_key(config), config)
     found.pop(pool_key(problem.incumbent), None)
-    not_allowed = [m.key for m in models if m not in allowed]
+    not_allowed = [m.key for m in models if m not in allowed and m.key not in gone]
+    missing = [f"{m.key} is left out: {gone[m.key]}" for m in models if m.key in gone]
     taken_back = [rejection for key, rejection in rejected.items() if key in found]
     tried_often = sum(key in often for key in found)
     return Candidates(
         configs=[c for key, c in found.items() if key not in rejected and key not in often],
-        left_out=_left_out(problem.incumbent, not_allowed, taken_back, tried_often),
+        left_out=missing + _left_out(problem.incumbent, not_allowed, taken_back, tried_often),
     )
+
+
+def observed_candidates(problem: DecisionProblem, pooled: Sequence[Observation]) -> Candidates:
+    """Every configuration that was observed and may be kept: within the search space and what the hard
+    constraints allow, and never taken back by the gate."""
+    rejected = {pool_key(rejection.config) for rejection in problem.rejections}
+    gone = unavailable(problem)
+    models = [model for model in _allowed(problem) if model.key not in gone]
+    found = {pool_key(c): c for c in _observed(problem, models, pooled) if _within(c, problem)}
+    found.pop(pool_key(problem.incumbent), None)
+    seen = {pool_key(observation.config) for observation in pooled} - rejected
+    return Candidates(configs=[config for key, config in found.items() if key in seen], left_out=[])
 
 
 def _left_out(
@@ -76,6 +91,25 @@ def _all(
     problem: DecisionProblem, models: list[CandidateModel], pooled: Sequence[Observation]
 ) -> Iterable[LLMConfig]:
     """Observed ones first: of near-equal configurations that which was measured is meant."""
+    yield from _observed(problem, models, pooled)
+    space, incumbent = problem.search_space, problem.incumbent
+    temperatures = _levels(space.temperature, incumbent.temperature, TEMPERATURES)
+    limits = _levels(_as_range(space), incumbent.max_tokens, MAX_TOKENS)
+    top_p = _clip(incumbent.top_p, space.top_p)
+    for model, temperature, limit in product(models, temperatures, limits):
+        yield derive(problem, model, temperature=temperature, top_p=top_p, max_tokens=round(limit))
+    heat, length = (
+        _clip(incumbent.temperature, space.temperature),
+        _clip(incumbent.max_tokens, _as_range(space)),
+    )
+    for model, top_k in product(models, _top_ks(space, incumbent)):
+        yield derive(problem, model, temperature=heat, top_p=top_p, max_tokens=round(length), top_k=top_k)
+    yield from _between(problem, models)
+
+
+def _observed(
+    problem: DecisionProblem, models: list[CandidateModel], pooled: Sequence[Observation]
+) -> Iterable[LLMConfig]:
     by_key = {model.key: model for model in models}
     for config in (observation.config for observation in pooled):
         if model := by_key.get(config.model_key):
@@ -85,24 +119,27 @@ def _all(
                 temperature=config.temperature,
                 top_p=config.top_p,
                 max_tokens=config.max_tokens,
+                top_k=config.top_k,
             )
             yield again.model_copy(update={"model_version": config.model_version})
-    space, incumbent = problem.search_space, problem.incumbent
-    temperatures = _levels(space.temperature, incumbent.temperature, TEMPERATURES)
-    limits = _levels(_as_range(space), incumbent.max_tokens, MAX_TOKENS)
-    top_p = _clip(incumbent.top_p, space.top_p)
-    for model, temperature, limit in product(models, temperatures, limits):
-        yield derive(problem, model, temperature=temperature, top_p=top_p, max_tokens=round(limit))
-    yield from _between(problem, models)
 
 
 def derive(
-    problem: DecisionProblem, model: CandidateModel, *, temperature: float, top_p: float, max_tokens: int
+    problem: DecisionProblem,
+    model: CandidateModel,
+    *,
+    temperature: float,
+    top_p: float,
+    max_tokens: int,
+    top_k: int | None = None,
 ) -> LLMConfig:
-    """The incumbent with another model and other settings, within what model and provider take."""
-    incumbent, top_k = problem.incumbent, problem.incumbent.top_k
-    if top_k is not None and problem.search_space.top_k is not None:
-        top_k = min(max(top_k, problem.search_space.top_k.min), problem.search_space.top_k.max)
+    """The incumbent with another model and other settings, within what model and provider take.
+
+    Without `top_k` it is the incumbent's, brought into its range.
+    """
+    incumbent, limits = problem.incumbent, problem.search_space.top_k
+    if top_k is None and incumbent.top_k is not None:
+        top_k = incumbent.top_k if limits is None else min(max(incumbent.top_k, limits.min), limits.max)
     limit = output_limit(model.provider, model.model, model)
     same_model = model.key == incumbent.model_key
     return incumbent.model_copy(
@@ -123,13 +160,13 @@ def _between(problem: DecisionProblem, models: list[CandidateModel]) -> Iterable
     """64 points of a Sobol sequence over the models and the ranges given; none where there is no range."""
     space, incumbent = problem.search_space, problem.incumbent
     limits = _as_range(space)
-    if not models or (space.temperature is None and space.top_p is None and limits is None):
+    if not models or not any((space.temperature, space.top_p, limits, space.top_k)):
         return
     # A second's import, for the sake of one sequence: not before it is wanted.
     from scipy.stats import qmc
 
-    for choice, temperature, top_p, tokens in (
-        qmc.Sobol(4, scramble=False).random_base2(_SOBOL_POWER).tolist()
+    for choice, temperature, top_p, tokens, top_k in (
+        qmc.Sobol(5, scramble=False).random_base2(_SOBOL_POWER).tolist()
     ):
         yield derive(
             problem,
@@ -137,6 +174,7 @@ def _between(problem: DecisionProblem, models: list[CandidateModel]) -> Iterable
             temperature=_at(temperature, space.temperature, incumbent.temperature),
             top_p=_at(top_p, space.top_p, incumbent.top_p),
             max_tokens=round(_at(tokens, limits, incumbent.max_tokens, geometric=True)),
+            top_k=None if space.top_k is None else _top_k_at(top_k, space.top_k),
         )
 
 
@@ -149,6 +187,22 @@ def _at(fraction: float, interval: Range | None, fixed: float, *, geometric: boo
     else:
         point = interval.min + (interval.max - interval.min) * fraction
     return _clip(round(point, 2), interval)
+
+
+def _top_k_at(fraction: float, interval: IntRange) -> int:
+    """A point of an interval, by its logarithm."""
+    low, high = 1 + interval.min, 1 + interval.max
+    return min(max(round(low * exp(fraction * log(high / low))) - 1, interval.min), interval.max)
+
+
+def _top_ks(space: SearchSpace, incumbent: LLMConfig) -> list[int]:
+    """The grid's values within the interval, else the interval's ends; none where it is not varied."""
+    if space.top_k is None:
+        return []
+    inside = [value for value in TOP_KS if space.top_k.min <= value <= space.top_k.max]
+    return [
+        value for value in inside or sorted({space.top_k.min, space.top_k.max}) if value != incumbent.top_k
+    ]
 
 
 def _levels(interval: Range | None, present: float, grid: Sequence[float]) -> list[float]:
@@ -168,7 +222,16 @@ def _within(config: LLMConfig, problem: DecisionProblem) -> bool:
         _in(space.temperature, config.temperature, now.temperature, max_temperature(config.provider))
         and _in(space.top_p, config.top_p, now.top_p)
         and _in(_as_range(space), config.max_tokens, now.max_tokens, limit)
+        and _top_k_within(config, problem)
     )
+
+
+def _top_k_within(config: LLMConfig, problem: DecisionProblem) -> bool:
+    """Whether topK is in its range, or as at present; a provider that takes none has none."""
+    limits, present = problem.search_space.top_k, problem.incumbent.top_k
+    if config.top_k is None:
+        return present is None or not takes_top_k(config.provider)
+    return config.top_k == present if limits is None else limits.min <= config.top_k <= limits.max
 
 
 def _in(interval: Range | None, value: float, present: float, limit: float | None = None) -> bool:
@@ -186,6 +249,16 @@ def _clip(value: float, interval: Range | None) -> float:
 def _as_range(space: SearchSpace) -> Range | None:
     limits = space.max_tokens
     return None if limits is None else Range(min=limits.min, max=limits.max)
+
+
+def _models(problem: DecisionProblem) -> list[CandidateModel]:
+    return problem.search_space.models or [_present(problem.incumbent)]
+
+
+def _allowed(problem: DecisionProblem) -> list[CandidateModel]:
+    """The models that every hard constraint allows."""
+    hard = [constraint for constraint in problem.constraints if constraint.type == "hard"]
+    return [m for m in _models(problem) if all(allows_model(c, m.provider, m.model) for c in hard)]
 
 
 def _present(config: LLMConfig) -> CandidateModel:

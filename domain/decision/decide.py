@@ -1,10 +1,9 @@
 """The door to deciding: what holds for every strategy."""
 
-from domain.decision import wording
-from domain.decision.constraints import ValidationContext, cooldown_left, validate_config
-from domain.decision.contradictions import contradictions
-from domain.decision.pooling import pool
+from domain.decision.constraints import ValidationContext, validate_config
+from domain.decision.pooling import tokens_of
 from domain.decision.problem import DecisionProblem, Skip, Strategy
+from domain.decision.readiness import ruled_out
 from domain.plan import OptimizationPlan, ValidationResult
 
 
@@ -14,10 +13,8 @@ def decide(problem: DecisionProblem, strategy: Strategy) -> OptimizationPlan | S
     Contradictory hard constraints and a running cooldown end in a skip before the strategy is asked; a plan
     that breaches a hard constraint never leaves here.
     """
-    if faults := contradictions(problem.constraints):
-        return Skip(reasoning=f"No configuration can keep the constraints: {'; '.join(faults)}.")
-    if reason := _cooling_down(problem):
-        return Skip(reasoning=reason)
+    if reason := ruled_out(problem):
+        return reason
     outcome = strategy.propose(problem)
     if isinstance(outcome, Skip):
         return outcome
@@ -29,7 +26,6 @@ def decide(problem: DecisionProblem, strategy: Strategy) -> OptimizationPlan | S
 
 def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> ValidationResult:
     """A plan held against the constraints of its problem."""
-    pooled = pool(problem.history, problem.incumbent, problem.now)
     return validate_config(
         plan.recommended_config,
         constraints=problem.constraints,
@@ -39,17 +35,6 @@ def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> Validatio
             now=problem.now,
             last_change_at=problem.last_change_at,
             traffic=problem.traffic,
-            tokens=pooled[0].tokens if pooled and pooled[0].incumbent else None,
+            tokens=tokens_of(problem.history, problem.incumbent),
         ),
     )
-
-
-def _cooling_down(problem: DecisionProblem) -> str | None:
-    for constraint in problem.constraints:
-        left = cooldown_left(constraint, problem.now, problem.last_change_at)
-        if left and constraint.type == "hard":
-            return (
-                f"{wording.constraint_name(constraint)}: the last change is too recent, "
-                f"{wording.duration(left)} of the cooldown are left."
-            )
-    return None

@@ -4,7 +4,7 @@ import numpy as np
 
 from domain.config import LLMConfig
 from domain.decision import wording
-from domain.decision.acquisition import GATES
+from domain.decision.acquisition import LEAST_FEASIBILITY, LEAST_SCORE
 from domain.decision.bounds import PER_REQUEST, Bound
 from domain.decision.pooling import pool_key
 from domain.decision.problem import Skip
@@ -31,6 +31,7 @@ def rationale(weighing: Weighing, index: int) -> str:
         f"Weighed by the objectives {odds}{_breached_now(weighing)}.",
         _binding(weighing, index),
         _grounds(weighing, config),
+        _widened(weighing),
     ]
     return " ".join(sentence for sentence in sentences if sentence) + _left_out(weighing)
 
@@ -49,16 +50,15 @@ def tradeoffs(weighing: Weighing, index: int, chosen: int) -> str:
 
 def nothing_found(weighing: Weighing) -> Skip:
     """Why no candidate passes: none is feasible, or none gains enough."""
-    appraisal, gate = weighing.appraisal, GATES[-1]
-    possible = appraisal.keeps & (appraisal.feasibility >= gate.feasibility)
+    appraisal = weighing.appraisal
+    possible = appraisal.keeps & weighing.tries & (appraisal.feasibility >= LEAST_FEASIBILITY)
     if not possible.any():
         return Skip(reasoning=_infeasible(weighing))
-    best = int(np.argmax(np.where(possible, appraisal.ei * appraisal.feasibility, -np.inf)))
-    score = appraisal.ei[best] * appraisal.feasibility[best] ** gate.power
+    best = int(np.argmax(np.where(possible, appraisal.score, -np.inf)))
     return Skip(
         reasoning=f"Of {len(weighing.configs)} configurations none is expected to gain enough: the best, "
         f"{_change(weighing, best)}, has an expected improvement of "
-        f"{score:.3f}, of which at least {gate.score:g} is asked "
+        f"{appraisal.score[best]:.3f}, of which at least {LEAST_SCORE:g} is asked "
         f"(gain {appraisal.gain[best]:+.3f} ± {Z90 * appraisal.gain_sd[best]:.3f}).{_left_out(weighing)}"
     )
 
@@ -81,7 +81,7 @@ def _unkept_bounds(weighing: Weighing, index: int) -> list[str]:
     probabilities = weighing.appraisal.by_bound[:, index]
     means = {metric: prediction.mean for metric, prediction in weighing.predictions(index).items()}
     past = [row for row, bound in enumerate(weighing.hard) if not bound.keeps(means[bound.metric])]
-    rows = past or [row for row, p in enumerate(probabilities) if p < GATES[-1].feasibility]
+    rows = past or [row for row, p in enumerate(probabilities) if p < LEAST_FEASIBILITY]
     if not rows and weighing.problem.mode != "pareto":
         rows = [row for row, p in enumerate(probabilities) if p < _BINDS_BELOW]
     return [_unkept(weighing, index, row) for row in rows]
@@ -128,6 +128,16 @@ def _grounds(weighing: Weighing, config: LLMConfig) -> str:
     price = "" if ratio is None else f" ({ratio:.3g} times the present model's price)"
     unmeasured = "" if "quality.avg" in weighing.incumbent.metrics else ", of no quality ever measured here"
     return f"It has not been tried here; its quality is judged by {basis}{price}{unmeasured}."
+
+
+def _widened(weighing: Weighing) -> str:
+    """By how much intervals were widened, where past predictions proved too sure."""
+    wider = [
+        f"{metric} {weighing.problem.widening[metric]:.2g} times"
+        for metric in weighing.beliefs
+        if weighing.problem.widening.get(metric, 1.0) > 1
+    ]
+    return f"Widened, since past predictions proved too sure: {', '.join(wider)}." if wider else ""
 
 
 def _breached_now(weighing: Weighing) -> str:

@@ -40,7 +40,7 @@ class TokenUse(Message):
     def output_mean(self, max_tokens: float, verbosity: float = 1.0) -> float:
         """Mean output tokens were each answer `verbosity` times as long and cut off at `max_tokens`."""
         cut = [min(q * verbosity, max_tokens) for q in self.output_quantiles]
-        return sum(a + b for a, b in pairwise(cut)) / (2 * (len(cut) - 1))
+        return (sum(cut) - (cut[0] + cut[-1]) / 2) / (len(cut) - 1)
 
 
 class Observation(Message):

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from math import log2, sqrt
 
 from domain.config import LLMConfig
-from domain.decision.history import MetricEstimate, Observation
+from domain.decision.history import MetricEstimate, Observation, TokenUse
+from domain.decision.providers import takes_top_k
 
-PoolKey = tuple[str, str | None, int, int, int]
+PoolKey = tuple[str, str | None, int, int, int, int | None]
 
 MAX_POOLED = 200
 HALF_LIFE_MS = 7 * 86_400_000
@@ -17,13 +18,15 @@ _MAX_HALVINGS = 40.0
 
 
 def pool_key(config: LLMConfig) -> PoolKey:
-    """Configurations of one key are one: temperature within .1, topP within .2, maxTokens a half octave."""
+    """Configurations of one key are one: temperature within .1, topP within .2, maxTokens a half octave, topK
+    (where the provider takes it) an octave."""
     return (
         config.model_key,
         config.model_version,
         round(config.temperature / 0.1),
         round(config.top_p / 0.2),
         round(2 * log2(config.max_tokens)),
+        round(log2(config.top_k)) if config.top_k and takes_top_k(config.provider) else None,
     )
 
 
@@ -38,21 +41,31 @@ def pool(history: Sequence[Observation], incumbent: LLMConfig, now: int) -> list
         if observation.n > 0:
             groups[pool_key(observation.config)].append(observation)
     present = pool_key(incumbent)
-    pooled = [_merge(group, incumbent if key == present else None, now) for key, group in groups.items()]
-    pooled.sort(key=lambda o: (not o.incumbent, -o.n))
-    return pooled[:MAX_POOLED]
+    largest = sorted(groups, key=lambda key: (key != present, -sum(o.n for o in groups[key])))
+    return [_merge(groups[key], incumbent if key == present else None, now) for key in largest[:MAX_POOLED]]
+
+
+def tokens_of(history: Sequence[Observation], incumbent: LLMConfig) -> TokenUse | None:
+    """How many tokens the requests of the present configuration take, if it is known."""
+    present = pool_key(incumbent)
+    return _tokens([o for o in history if o.n > 0 and pool_key(o.config) == present])
+
+
+def _tokens(group: Sequence[Observation]) -> TokenUse | None:
+    known = [(o.n, o.tokens) for o in group if o.tokens is not None]
+    return max(known, key=lambda each: each[0])[1] if known else None
 
 
 def _merge(group: list[Observation], incumbent: LLMConfig | None, now: int) -> Observation:
     freshness = [_freshness(observation, now) for observation in group]
     names = sorted({name for observation in group for name in observation.metrics})
-    with_tokens = [o for o in group if o.tokens is not None]
-    return Observation(
+    # Made of what was validated already: a history of thousands is merged at every decision.
+    return Observation.model_construct(
         config=incumbent or max(group, key=lambda o: o.n).config,
         incumbent=incumbent is not None,
         n=sum(observation.n for observation in group),
         metrics={name: _merge_metric(name, group, freshness) for name in names},
-        tokens=max(with_tokens, key=lambda o: o.n).tokens if with_tokens else None,
+        tokens=_tokens(group),
         observed_at=max((o.observed_at for o in group if o.observed_at is not None), default=None),
         trials=sum(observation.trials for observation in group),
     )

@@ -2,15 +2,19 @@
 
 The covariance of two configurations a, b is
 
-    s_b² cap(a) cap(b) + s_m² [model] + s_x² M(a, b) + s_mx² [model] M(a, b)
+    s_b² cap(a) cap(b) + s_c² cut(a) cut(b) + s_m² [model] + s_x² M(a, b) + s_mx² [model] M(a, b)
 
-with cap the expected capability against the incumbent, [model] 1 for the same model, and M the Matern kernel
+with cap the expected capability and cut the share of answers cut off by maxTokens, both against the incumbent
+(how much either counts is known within s_b and s_c), [model] 1 for the same model, and M the Matern kernel
 of smoothness 5/2 (Rasmussen & Williams 2006, eq. 4.17) over (effective temperature / 2, topP,
-ln maxTokens / ln 41). The posterior is their eq. 2.23 and 2.24 on what measurements differ from the prior.
+ln maxTokens / ln 41, ln(1 + topK) / ln 1001), in which no topK is the largest. Of topK's effect nothing is
+known but that it is weaker than the others': its length scale is four times theirs, so that what was measured
+at one topK tells much of the next. The posterior is their eq. 2.23 and 2.24 on what measurements differ from
+the prior.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 import numpy as np
@@ -19,31 +23,46 @@ from scipy.linalg import cho_factor, cho_solve
 
 from domain.config import LLMConfig
 from domain.decision.priors import Priors, effective_temperature
+from domain.decision.providers import takes_top_k
 from domain.decision.responses import Response
 
 Array = NDArray[np.float64]
 
-LENGTH_SCALES = np.array([0.35, 0.5, 0.5])
+LENGTH_SCALES = np.array([0.35, 0.5, 0.5, 2.0])
+
+_NO_TOP_K = 1000
+
+
+def effective_top_k(config: LLMConfig) -> int:
+    """topK, 1000 where it cuts nothing off: it is not set (0 says so too), or the provider takes none."""
+    return (config.top_k if takes_top_k(config.provider) else None) or _NO_TOP_K
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Configurations as the kernel sees them: `shape` (n, 3), `capability` (n,), `model` (n,) of numbers."""
+    """Configurations as the kernel sees them: `shape` (n, 4), `capability`, `cut` and `model` (n,)."""
 
     shape: Array
     capability: Array
+    cut: Array
     model: NDArray[np.int64]
 
     @staticmethod
     def of(configs: Sequence[LLMConfig], priors: Priors, models: dict[str, int]) -> "Points":
         """`models` numbers the models, and takes up those that are new."""
         shape = [
-            (effective_temperature(c.temperature, c.top_p) / 2, c.top_p, log(c.max_tokens) / log(41))
+            (
+                effective_temperature(c.temperature, c.top_p) / 2,
+                c.top_p,
+                log(c.max_tokens) / log(41),
+                log(1 + effective_top_k(c)) / log(1 + _NO_TOP_K),
+            )
             for c in configs
         ]
         return Points(
-            np.array(shape, dtype=np.float64).reshape(-1, 3) / LENGTH_SCALES,
+            np.array(shape, dtype=np.float64).reshape(-1, 4) / LENGTH_SCALES,
             np.array([priors.capability(c) for c in configs], dtype=np.float64),
+            np.array([priors.cut_change(c) for c in configs], dtype=np.float64),
             np.array([models.setdefault(c.model_key, len(models)) for c in configs], dtype=np.int64),
         )
 
@@ -53,6 +72,7 @@ class Relation:
     """What relates two sets of configurations, apart from a response's own standard deviations."""
 
     capability: Array
+    cut: Array
     same_model: Array
     matern: Array
 
@@ -64,6 +84,7 @@ class Relation:
         distance = np.sqrt(5 * squared)
         return Relation(
             np.outer(a.capability, b.capability),
+            np.outer(a.cut, b.cut),
             np.equal.outer(a.model, b.model).astype(np.float64),
             (1 + distance + distance**2 / 3) * np.exp(-distance),
         )
@@ -72,6 +93,7 @@ class Relation:
         """The prior covariance of a response."""
         return np.asarray(
             response.capability**2 * self.capability
+            + response.cut**2 * self.cut
             + response.model**2 * self.same_model
             + (response.shape**2 + response.model_shape**2 * self.same_model) * self.matern
         )
@@ -92,6 +114,15 @@ class Belief:
     incumbent: float
     incumbent_sd: float
 
+    def widened(self, factor: float) -> "Belief":
+        """The same with every standard deviation multiplied."""
+        return replace(
+            self,
+            sd=factor * self.sd,
+            change_sd=factor * self.change_sd,
+            incumbent_sd=factor * self.incumbent_sd,
+        )
+
 
 class Geometry:
     """The relations among observed configurations and candidates; the incumbent is the first observed."""
@@ -100,6 +131,7 @@ class Geometry:
         self.among_observed = Relation.between(observed, observed)
         self.across = Relation.between(observed, candidates)
         self.capability = candidates.capability
+        self.cut = candidates.cut
 
     def believe(
         self, response: Response, observed_prior: Array, residual: Array, variance: Array, prior: Array
@@ -130,7 +162,7 @@ class Geometry:
 
     def _own_variance(self, response: Response) -> Array:
         flat = response.model**2 + response.shape**2 + response.model_shape**2
-        return np.asarray(response.capability**2 * self.capability**2 + flat)
+        return np.asarray(response.capability**2 * self.capability**2 + response.cut**2 * self.cut**2 + flat)
 
 
 def _solve(covariance: Array, right: Array) -> Array:

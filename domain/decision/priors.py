@@ -5,7 +5,8 @@ is what was measured of it. Unknown is NaN: the price of a model, a metric that 
 """
 
 from collections.abc import Sequence
-from math import exp, log, nan
+from dataclasses import dataclass
+from math import exp, log, nan, tanh
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from domain.pricing import TokenPrices, token_prices
 CAPABILITY_PER_LOG_PRICE = 0.06
 """Quality (0..1) that a model e times as dear is expected to have more, where no public score says better."""
 
+MOST_CAPABILITY_BY_PRICE = 0.2
+"""What that comes to at most: prices differ without bound, what models can do does not."""
+
 UNSEEN_QUALITY = 0.8
 """The level (0..1) about which changes of quality are reckoned while no quality was ever measured."""
 
@@ -27,6 +31,9 @@ _LATENCY_PER_LOG_TOKENS, _LATENCY_PER_HEAT = 0.8, 1.5
 _QUALITY_PER_HEAT, _ERRORS_PER_HEAT, _HOT_FROM = 4.0, 0.4, 1.2
 _TRUNCATION_SLACK = 1.25
 _VERBOSITY = (0.3, 4.0)
+_AT_LIMIT = 0.98
+"""A length is at the limit from here on: sketches tell lengths within 1 %."""
+
 _TINY = 1e-9
 
 
@@ -42,6 +49,17 @@ def heat(config: LLMConfig) -> float:
     return max(0.0, effective_temperature(config.temperature, config.top_p) - _HOT_FROM)
 
 
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """Expected output tokens of a request: mean and 95th percentile, the share that is cut off by more than
+    the slack, and (`cut`) that which is cut off at all."""
+
+    mean: float
+    long: float
+    truncated: float
+    cut: float
+
+
 class Priors:
     """Expectations for one service, given its pooled history (the incumbent's observation first)."""
 
@@ -52,6 +70,7 @@ class Priors:
         self._incumbent = pooled[0]
         self._prices: dict[str, TokenPrices | None] = {}
         self._verbosity: dict[str, float] = {}
+        self._answers: dict[tuple[str, int], _Answers] = {}
 
     @property
     def scored(self) -> bool:
@@ -77,7 +96,10 @@ class Priors:
         if mine and theirs and mine.score is not None and theirs.score is not None:
             return (mine.score - theirs.score) / 100
         ratio = self.price_ratio(config)
-        return 0.0 if ratio is None else CAPABILITY_PER_LOG_PRICE * log(ratio)
+        if ratio is None:
+            return 0.0
+        steepest = CAPABILITY_PER_LOG_PRICE * log(ratio) / MOST_CAPABILITY_BY_PRICE
+        return MOST_CAPABILITY_BY_PRICE * tanh(steepest)
 
     def price_ratio(self, config: LLMConfig) -> float | None:
         """List price over the incumbent's, an output token counting three input tokens; None if unknown."""
@@ -109,8 +131,7 @@ class Priors:
         prices, tokens = self.prices(config), self._incumbent.tokens
         if prices is None or tokens is None:
             return self._model_average(config, response)
-        output = tokens.output_mean(config.max_tokens, self.verbosity(config))
-        return log(max(prices.of(tokens.input, output), _TINY))
+        return log(max(prices.of(tokens.input, self._answer(tokens, config).mean), _TINY))
 
     def _model_average(self, config: LLMConfig, response: Response) -> float:
         """Where prices do not tell: what the model was measured at in any of its configurations."""
@@ -126,13 +147,13 @@ class Priors:
         tokens = self._incumbent.tokens
         if tokens is None:
             return nan
-        return log(max(tokens.output_mean(config.max_tokens, self.verbosity(config)), _TINY))
+        return log(max(self._answer(tokens, config).mean, _TINY))
 
     def _log_latency(self, config: LLMConfig, response: Response) -> float:
         tokens = self._incumbent.tokens
         longer = 0.0
         if tokens is not None:
-            mine, theirs = (self._long_answer(tokens, c) for c in (config, self._incumbent.config))
+            mine, theirs = (self._answer(tokens, c).long for c in (config, self._incumbent.config))
             longer = log(max(mine, 1.0) / max(theirs, 1.0))
         return (
             self._measured(response)
@@ -140,9 +161,19 @@ class Priors:
             + _LATENCY_PER_HEAT * self._heat_change(config)
         )
 
-    def _long_answer(self, tokens: TokenUse, config: LLMConfig) -> float:
-        """95th percentile of output tokens."""
-        return min(tokens.output_quantiles[95] * self.verbosity(config), config.max_tokens)
+    def _answer(self, tokens: TokenUse, config: LLMConfig) -> _Answers:
+        """What the model's answers to the incumbent's traffic are like at this maxTokens."""
+        key = (config.model_key, config.max_tokens)
+        if key not in self._answers:
+            verbosity = self.verbosity(config)
+            lengths = np.asarray(tokens.output_quantiles) * verbosity
+            self._answers[key] = _Answers(
+                mean=tokens.output_mean(config.max_tokens, verbosity),
+                long=min(float(lengths[95]), config.max_tokens),
+                truncated=float((lengths > _TRUNCATION_SLACK * config.max_tokens).mean()),
+                cut=self._cut(lengths, config.max_tokens, self._incumbent.config.max_tokens * verbosity),
+            )
+        return self._answers[key]
 
     def _quality(self, config: LLMConfig) -> float:
         measured = self._incumbent.metrics.get("quality.avg")
@@ -161,14 +192,23 @@ class Priors:
 
     def _truncated(self, config: LLMConfig) -> float:
         """Share of answers cut off by maxTokens by more than a quarter."""
-        if self._incumbent.tokens is None:
+        tokens = self._incumbent.tokens
+        return 0.0 if tokens is None else self._answer(tokens, config).truncated
+
+    def cut_change(self, config: LLMConfig) -> float:
+        """The share of answers that maxTokens cuts off beyond those at present; 0 if it is not known."""
+        tokens = self._incumbent.tokens
+        if tokens is None:
             return 0.0
-        lengths = self._lengths(self._incumbent.tokens) * self.verbosity(config)
-        return float((lengths > _TRUNCATION_SLACK * config.max_tokens).mean())
+        return self._answer(tokens, config).cut - self._answer(tokens, self._incumbent.config).cut
 
     @staticmethod
-    def _lengths(tokens: TokenUse) -> NDArray[np.float64]:
-        return np.asarray(tokens.output_quantiles)
+    def _cut(lengths: NDArray[np.float64], limit: int, seen_up_to: float) -> float:
+        """The share of lengths at a limit. How long those would be that the incumbent cuts off was never
+        seen: one is longer than another limit with the probability that the present limit is of that."""
+        if limit <= seen_up_to:
+            return float((lengths >= _AT_LIMIT * limit).mean())
+        return float((lengths >= _AT_LIMIT * seen_up_to).mean()) * seen_up_to / limit
 
     def verbosity(self, config: LLMConfig) -> float:
         """Output tokens of the model over those of the incumbent on the like traffic; 1 until observed."""

@@ -1,13 +1,14 @@
 """What a decision is asked, and what it answers."""
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from domain.base import Message
-from domain.config import LLMConfig
+from domain.config import LLMConfig, Name
 from domain.decision.history import Observation
+from domain.metrics import Metric
 from domain.plan import OptimizationPlan
 from domain.policy import Constraint, Objective, SearchSpace
 
@@ -32,8 +33,10 @@ class DecisionProblem(Message):
     """Everything that a decision for one service rests on; times are ms, `now` included.
 
     `incumbent` is the present configuration. Its observations in the history are known by its settings (see
-    `pooling`), so that what was measured of it in an earlier version counts too. `widening` maps metrics to
-    the factor, at least 1, on the standard deviation of what is predicted of them.
+    `pooling`), so that what was measured of it in an earlier version counts too. `unavailable` names models
+    (`provider/model` or `model`) that cannot be called now. `widening` gives, per metric, the factor by which
+    past predictions proved too sure: standard deviations are multiplied by it. `adoptable` says that what
+    `recommend` names can be had without another canary: a plan then looks for better than that.
     """
 
     service: str
@@ -47,7 +50,9 @@ class DecisionProblem(Message):
     last_change_at: int | None = None
     rejections: list[Rejection] = Field(default_factory=list)
     traffic: list[Traffic] = Field(default_factory=list)
-    widening: dict[str, float] = Field(default_factory=dict)
+    unavailable: list[Name] = Field(default_factory=list)
+    widening: dict[Metric, Annotated[float, Field(ge=1, le=1000)]] = Field(default_factory=dict)
+    adoptable: bool = False
 
 
 class Skip(Message):

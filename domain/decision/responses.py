@@ -24,8 +24,8 @@ _LARGEST_LOG = 300.0
 class Response:
     """A metric as the model sees it.
 
-    `capability`, `model`, `shape` and `model_shape` are the kernel's standard deviations; `se_floor` is the
-    least standard error credited to a measurement, `noise` what varies between measurements beside it;
+    `capability`, `cut`, `model`, `shape` and `model_shape` are standard deviations of the kernel; `se_floor`
+    is the least standard error credited to a measurement, `noise` what varies between measurements beside it;
     `worth` is how much utility a unit of the modelled scale carries per unit of objective weight; `slack` is
     the loss that counts as none.
     """
@@ -34,6 +34,7 @@ class Response:
     logarithmic: bool
     unit: float
     capability: float
+    cut: float
     model: float
     shape: float
     model_shape: float
@@ -70,6 +71,7 @@ _COST = Response(
     logarithmic=True,
     unit=1.0,
     capability=0.0,
+    cut=0.5,
     model=0.25,
     shape=0.05,
     model_shape=0.05,
@@ -78,12 +80,13 @@ _COST = Response(
     worth=1.0,
     slack=0.02,
 )
-_LATENCY = replace(_COST, metric="latency.p95", model=0.5, shape=0.10, se_floor=0.05, noise=0.05)
+_LATENCY = replace(_COST, metric="latency.p95", cut=2.0, model=0.5, shape=0.10, se_floor=0.05, noise=0.05)
 _QUALITY = Response(
     metric="quality.avg",
     logarithmic=False,
     unit=100.0,
     capability=0.6,
+    cut=0.6,
     model=0.10,
     shape=0.02,
     model_shape=0.02,
@@ -97,9 +100,10 @@ _ERRORS = replace(
     metric="errors.rate",
     unit=1.0,
     capability=0.0,
-    model=0.05,
-    shape=0.01,
-    model_shape=0.01,
+    cut=0.0,
+    model=0.02,
+    shape=0.004,
+    model_shape=0.004,
     noise=0.002,
     slack=0.002,
 )

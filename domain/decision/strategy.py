@@ -5,21 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from domain.decision import explain
-from domain.decision.acquisition import GATES, choose, non_dominated
-from domain.decision.bounds import PER_REQUEST, TRAFFIC_METRICS, metric_bound
+from domain.decision.acquisition import LEAST_SCORE, choose, non_dominated
 from domain.decision.candidates import Candidates, candidates
-from domain.decision.history import Observation
-from domain.decision.pooling import pool
-from domain.decision.posterior import Array
 from domain.decision.priors import Priors
 from domain.decision.problem import DecisionProblem, Skip, Strategy
-from domain.decision.responses import RESPONSES
-from domain.decision.weighing import Weighing, weigh
-from domain.decision.wording import constraint_text
+from domain.decision.readiness import too_little
+from domain.decision.recommend import pooled_history, promotable
+from domain.decision.weighing import Weighing, objective_gains, weigh
 from domain.plan import Alternative, OptimizationPlan
-
-MIN_REQUESTS = 50
-"""Requests of the incumbent below which nothing is decided."""
 
 MOST_ALTERNATIVES = 3
 
@@ -30,59 +23,27 @@ class StructuredPriorStrategy(Strategy):
     A canary is dear, so what is known beforehand (prices, token counts, public scores) sets the expectation,
     and measurements move it. Proposed is the candidate of the highest expected improvement times
     feasibility among those whose predicted means keep every hard constraint; among equals, that which
-    changes least. In `pareto` mode it must besides be predicted to make no objective worse.
+    changes least. Of a model never tried only the candidate nearest to the present settings counts. In
+    `pareto` mode it must besides be predicted to make no objective worse.
     """
 
     def propose(self, problem: DecisionProblem) -> OptimizationPlan | Skip:
-        pooled = pool(problem.history, problem.incumbent, problem.now)
-        if reason := _too_little(problem, pooled):
+        pooled = pooled_history(problem)
+        if reason := too_little(problem, pooled):
             return reason
         found = candidates(problem, pooled)
         if not found.configs:
             return _no_candidate(found)
         priors = Priors(pooled, problem.search_space, problem.now)
-        weighing = weigh(problem, pooled, found, priors)
+        best = promotable(problem, pooled, priors) if problem.adoptable else None
+        weighing = weigh(problem, pooled, found, priors, None if best is None else best.gain)
         if not weighing.configs:
             return _nothing_known(problem, found, priors)
-        chosen = choose(weighing.appraisal, weighing.closeness)
+        known = None if best is None else weighing.index_of(best.config)
+        others = weighing.tries & (np.arange(len(weighing.configs)) != known)
+        chosen = choose(weighing.appraisal, weighing.closeness, others)
+        chosen = known if chosen is None else chosen
         return explain.nothing_found(weighing) if chosen is None else _plan(weighing, chosen)
-
-
-def _too_little(problem: DecisionProblem, pooled: Sequence[Observation]) -> Skip | None:
-    """What keeps a decision from being made at all."""
-    metrics = [PER_REQUEST.get(objective.metric, objective.metric) for objective in problem.objectives]
-    if foreign := [metric for metric in metrics if metric not in RESPONSES]:
-        return explain.unpredictable(foreign)
-    if not pooled or not pooled[0].incumbent:
-        return Skip(reasoning="Nothing has been observed of the present configuration yet.")
-    present = pooled[0]
-    if present.n < MIN_REQUESTS:
-        return Skip(
-            reasoning=f"Only {present.n} requests of the present configuration have been observed; "
-            f"a decision takes {MIN_REQUESTS}."
-        )
-    if missing := [m for m in metrics if m != "quality.avg" and m not in present.metrics]:
-        return Skip(
-            reasoning=f"{', '.join(missing)} of the present configuration is not known from its "
-            f"{present.n:,} requests, so nothing can be compared with it."
-        )
-    return _unverifiable(problem, present)
-
-
-def _unverifiable(problem: DecisionProblem, present: Observation) -> Skip | None:
-    """A hard bound that no prediction can be held against: nothing may be proposed past it."""
-    for constraint in problem.constraints:
-        if constraint.type == "soft" or constraint.metric is None or constraint.metric in TRAFFIC_METRICS:
-            continue
-        bound = metric_bound(constraint, problem.traffic)
-        if bound is None:
-            return Skip(reasoning=f"No traffic is known from which to project {constraint_text(constraint)}.")
-        if bound.metric in RESPONSES and bound.metric not in present.metrics:
-            return Skip(
-                reasoning=f"{constraint_text(constraint)} cannot be judged: {bound.metric} of the present "
-                f"configuration has not been measured."
-            )
-    return None
 
 
 def _no_candidate(found: Candidates) -> Skip:
@@ -119,9 +80,9 @@ def _plan(weighing: Weighing, chosen: int) -> OptimizationPlan:
 
 def _alternatives(weighing: Weighing, chosen: int) -> list[Alternative]:
     """Up to three worth trying too that nothing beats in every objective: other models first."""
-    score = weighing.appraisal.ei * weighing.appraisal.feasibility
-    worth = np.flatnonzero(weighing.appraisal.keeps & (score >= GATES[-1].score))
-    front = worth[non_dominated(_objective_gains(weighing)[worth])]
+    score = weighing.appraisal.score
+    worth = np.flatnonzero(weighing.appraisal.keeps & (score >= LEAST_SCORE))
+    front = worth[non_dominated(objective_gains(weighing.beliefs, weighing.weights)[worth])]
     ranked = [int(index) for index in front[np.argsort(-score[front], kind="stable")] if index != chosen]
     return [
         Alternative(
@@ -142,11 +103,3 @@ def _other_models_first(weighing: Weighing, ranked: Sequence[int], chosen: int) 
             seen.add(weighing.configs[index].model_key)
             firsts.append(index)
     return [*firsts, *(index for index in ranked if index not in firsts)]
-
-
-def _objective_gains(weighing: Weighing) -> Array:
-    """Candidates x objectives: the expected change of each, more is better."""
-    columns = [
-        np.sign(weight) * weighing.beliefs[metric].change for metric, weight in weighing.weights.items()
-    ]
-    return np.column_stack(columns)

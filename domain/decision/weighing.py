@@ -1,12 +1,19 @@
 """Everything that is believed of the candidates of one problem, brought together."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from domain.config import LLMConfig
-from domain.decision.acquisition import SOFT_PENALTY, Appraisal, appraise, objective_weights
+from domain.decision.acquisition import (
+    SOFT_PENALTY,
+    Appraisal,
+    Mask,
+    appraise,
+    non_dominated,
+    objective_weights,
+)
 from domain.decision.bounds import Bound, metric_bounds, soft_weight
 from domain.decision.candidates import Candidates
 from domain.decision.constraints import allows_model, cooldown_left
@@ -21,14 +28,17 @@ from domain.plan import Prediction
 SHOWN = ("cost.avg", "latency.p95", "latency.avg", "quality.avg", "errors.rate")
 """What a plan predicts beside the metrics of its objectives and constraints, where it was measured."""
 
+CANARY_REQUESTS = 300
+"""What a canary is reckoned to be measured on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
     """The candidates of a problem with beliefs and appraisal.
 
     `observed` maps a pool key to its requests; `closeness` is 1 for the incumbent's settings, falling to 0;
-    `unpriced` are models left out because their cost, which the policy asks about, cannot be known; `notes`
-    say what else was left out.
+    `tries` are those that may be tried next; `unpriced` are models left out because their cost, which the
+    policy asks about, cannot be known; `notes` say what else was left out.
     """
 
     problem: DecisionProblem
@@ -41,6 +51,7 @@ class Weighing:
     appraisal: Appraisal
     observed: dict[PoolKey, int]
     closeness: Array
+    tries: Mask
     unpriced: list[str]
     notes: list[str]
 
@@ -48,6 +59,11 @@ class Weighing:
     def hard(self) -> list[Bound]:
         """The hard bounds, in the order of `appraisal.by_bound`."""
         return [bound for bound in self.bounds if bound.hard]
+
+    def index_of(self, config: LLMConfig) -> int | None:
+        """Where a configuration stands among the candidates; None if it is none of them."""
+        keys = [pool_key(each) for each in self.configs]
+        return keys.index(pool_key(config)) if pool_key(config) in keys else None
 
     def predictions(self, index: int) -> dict[str, Prediction]:
         """What a candidate is predicted to do; a quality that was never measured has no level to predict."""
@@ -78,12 +94,17 @@ class Weighing:
 
 
 def weigh(
-    problem: DecisionProblem, pooled: Sequence[Observation], found: Candidates, priors: Priors
+    problem: DecisionProblem,
+    pooled: Sequence[Observation],
+    found: Candidates,
+    priors: Priors,
+    best: float | None = None,
 ) -> Weighing:
     """Beliefs about the candidates, and their appraisal. A candidate of which the policy's metrics cannot all
     be known is left out.
 
-    `pooled` starts with the incumbent's observation; it has every objective's metric, quality excepted.
+    `best` is the gain of what could be kept already. `pooled` starts with the incumbent's observation;
+    it has every objective's metric, quality excepted.
     """
     weights = objective_weights(problem.objectives)
     bounds = [b for b in metric_bounds(problem.constraints, problem.traffic) if b.metric in RESPONSES]
@@ -93,26 +114,85 @@ def weigh(
     metrics = list(dict.fromkeys([*weights, *(bound.metric for bound in bounds), *shown]))
     configs = found.configs
     geometry = _geometry(pooled, configs, priors)
-    beliefs = {metric: _believe(metric, pooled, configs, priors, geometry) for metric in metrics}
+    beliefs = {
+        metric: _believe(metric, pooled, configs, priors, geometry, problem.widening.get(metric, 1.0))
+        for metric in metrics
+    }
     needed = {*weights, *(bound.metric for bound in bounds)}
-    known = np.all([np.isfinite(beliefs[metric].mean) for metric in needed], axis=0)
+    known: Mask = np.all([np.isfinite(beliefs[metric].mean) for metric in needed], axis=0)
     kept = {metric: _restrict(belief, known) for metric, belief in beliefs.items()}
     whole = {metric: belief for metric, belief in kept.items() if np.isfinite(belief.mean).all()}
+    left = [config for config, keep in zip(configs, known, strict=True) if keep]
+    near = geometry.across.matern[0][known]
+    appraisal = appraise(
+        whole,
+        weights,
+        bounds,
+        penalty=_penalty(problem, configs)[known],
+        pareto=problem.mode == "pareto",
+        noise={metric: _canary_noise(metric, pooled[0]) for metric in weights},
+        best=best,
+    )
+    if problem.mode == "pareto":
+        appraisal = replace(appraisal, keeps=_front(appraisal.keeps, whole, weights))
     return Weighing(
         problem=problem,
         incumbent=pooled[0],
         priors=priors,
-        configs=[config for config, keep in zip(configs, known, strict=True) if keep],
+        configs=left,
         beliefs=whole,
         weights=weights,
         bounds=bounds,
-        appraisal=appraise(
-            whole, weights, bounds, penalty=_penalty(problem, configs)[known], pareto=problem.mode == "pareto"
-        ),
+        appraisal=appraisal,
         observed={pool_key(o.config): o.n for o in pooled},
-        closeness=geometry.across.matern[0][known],
+        closeness=near,
+        tries=_first_tries(pooled, left, appraisal.keeps, near),
         notes=found.left_out,
         unpriced=sorted({c.model_key for c, keep in zip(configs, known, strict=True) if not keep}),
+    )
+
+
+def objective_gains(beliefs: Mapping[str, Belief], weights: Mapping[str, float]) -> Array:
+    """Candidates x objectives: the expected change of each, more is better."""
+    return np.column_stack([np.sign(weight) * beliefs[metric].change for metric, weight in weights.items()])
+
+
+def _front(keeps: Mask, beliefs: Mapping[str, Belief], weights: Mapping[str, float]) -> Mask:
+    """Of the candidates that keep the bounds those that none of them beats in every objective."""
+    kept = np.flatnonzero(keeps)
+    front = np.zeros(keeps.size, dtype=bool)
+    front[kept] = non_dominated(objective_gains(beliefs, weights)[kept])
+    return front
+
+
+def _canary_noise(metric: str, present: Observation) -> float:
+    """The error variance of what a canary will measure, judged by the incumbent's measurement."""
+    response, estimate = RESPONSES[metric], present.metrics.get(metric)
+    if estimate is None:
+        return response.noise**2
+    _, error = response.modelled(estimate.model_copy(update={"se": estimate.se * _times(present.n)}))
+    return error**2 + response.noise**2
+
+
+def _times(n: int) -> float:
+    return float(np.sqrt(n / CANARY_REQUESTS))
+
+
+def _first_tries(
+    pooled: Sequence[Observation], configs: Sequence[LLMConfig], keeps: Mask, near: Array
+) -> Mask:
+    """Which candidates may be tried: of a model that was never observed only the nearest to the incumbent's
+    settings that keeps the bounds, so that what the canary shows is the model's own."""
+    seen = {observation.config.model_key for observation in pooled}
+    nearest: dict[str, int] = {}
+    for index, config in enumerate(configs):
+        if config.model_key not in seen and keeps[index]:
+            before = nearest.get(config.model_key)
+            if before is None or near[index] > near[before]:
+                nearest[config.model_key] = index
+    return np.array(
+        [c.model_key in seen or nearest.get(c.model_key) == index for index, c in enumerate(configs)],
+        dtype=bool,
     )
 
 
@@ -140,11 +220,15 @@ def _believe(
     configs: Sequence[LLMConfig],
     priors: Priors,
     geometry: Geometry,
+    widening: float,
 ) -> Belief:
     response = SCORED_QUALITY if metric == "quality.avg" and priors.scored else RESPONSES[metric]
     expected = _means(response, [observation.config for observation in pooled], priors)
     value, variance = _measured(response, pooled)
-    return geometry.believe(response, expected, value - expected, variance, _means(response, configs, priors))
+    believed = geometry.believe(
+        response, expected, value - expected, variance, _means(response, configs, priors)
+    )
+    return believed.widened(widening)
 
 
 def _means(response: Response, configs: Sequence[LLMConfig], priors: Priors) -> Array:

@@ -31,6 +31,7 @@ METRIC = {
     "statusCode": 200,
 }
 DEPLOYMENT = "/api/v1/deployments/{deployment}"
+GOLDEN = "/api/v1/analytics/baselines/golden"
 # Each POST, with its body and another one that means something else.
 POSTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("/api/v1/metrics", {"metrics": [METRIC]}, {"metrics": []}),
@@ -49,9 +50,10 @@ POSTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("/api/v1/admin/emergency-stop", {"reason": "a"}, {"reason": "b"}),
     ("/api/v1/keys", {"name": "a", "scopes": ["read"]}, {"name": "b", "scopes": ["read"]}),
     ("/api/v1/webhooks", {"url": "https://a.example/"}, {"url": "https://b.example/"}),
+    (GOLDEN, {"service": "chat"}, {"service": "mail"}),
 ]
-# It reads; and what needs a delivery is tried with the webhooks.
-READS = "/api/v1/analytics/metrics"
+# They read; and what needs a delivery is tried with the webhooks.
+READS = {"/api/v1/analytics/metrics", "/api/v1/services/{service}/rules/dry-run"}
 REDELIVERS = "/redeliver"
 
 
@@ -68,6 +70,8 @@ async def prepare(client: httpx.AsyncClient, path: str) -> str:
     policy = {"rollout": {"stepSeconds": 600, "steps": [40, 100], "approval": approval}}
     done(await client.put("/api/v1/services/chat", json=policy))
     done(await client.post("/api/v1/config/update", json=UPDATE))
+    if path == GOLDEN:
+        done(await client.post("/api/v1/metrics", json={"metrics": [METRIC]}))
     if act == path:
         return path
     deployment = done(await client.post("/api/v1/config/update", json=CANARY))["deploymentId"]
@@ -136,7 +140,7 @@ async def test_every_post_is_in_the_table_above(client: httpx.AsyncClient) -> No
     posts = {
         path: methods["post"]
         for path, methods in document["paths"].items()
-        if "post" in methods and path != READS and not path.endswith(REDELIVERS)
+        if "post" in methods and path not in READS and not path.endswith(REDELIVERS)
     }
     for path, operation in posts.items():
         names = [parameter["name"].lower() for parameter in operation["parameters"]]

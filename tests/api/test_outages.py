@@ -51,6 +51,8 @@ BODIES: dict[str, Any] = {
     "triggerOptimization": {"services": ["chat"], "dryRun": True},
     "putService": {"objectives": [{"metric": "cost.avg", "goal": "minimize", "weight": 1}]},
     "queryMetrics": QUERY,
+    "setGoldenBaseline": {"service": "chat"},
+    "dryRunRules": {"rules": [], "start": NOW, "end": NOW + 60_000},
     "createWebhook": {"url": "https://example.com/hook"},
     "replaceWebhook": {"url": "https://example.com/hook"},
     "createKey": {"name": "application", "scopes": ["ingest", "read"]},

@@ -26,6 +26,8 @@ def filled(kind: Any) -> Any:
         return filled(next(part for part in arguments if part is not type(None)))
     if origin is list:
         return [filled(arguments[0])]
+    if origin is tuple:
+        return (filled(arguments[0]),)
     if origin is dict:
         return {filled(arguments[0]): filled(arguments[1])}
     if inspect.isclass(kind) and issubclass(kind, BaseModel):

@@ -20,7 +20,7 @@ QUERIES = [config(max_tokens=256), config(*MIXTRAL, temperature=1.5), config("ow
 
 
 class Written(Kernel):  # type: ignore[misc]  # scikit-learn has no types
-    """The kernel as it is written down, pair by pair: (T_eff, topP, ln maxTokens, capability, model)."""
+    """The kernel as it is written down, pair by pair: (T_eff, topP, ln maxTokens, capability, model, cut)."""
 
     def __init__(self, response: Response) -> None:
         self.response = response
@@ -40,6 +40,7 @@ class Written(Kernel):  # type: ignore[misc]  # scikit-learn has no types
         same = float(x[4] == y[4])
         return float(
             r.capability**2 * x[3] * y[3]
+            + r.cut**2 * x[5] * y[5]
             + r.model**2 * same
             + r.shape**2 * matern
             + r.model_shape**2 * same * matern
@@ -69,6 +70,8 @@ def rows(configs: list[LLMConfig], priors: Priors) -> Array:
                 np.log(c.max_tokens),
                 priors.capability(c),
                 names.index(c.model_key),
+                # Outputs are spread evenly up to 400 tokens: a hundred and one of them.
+                sum(4 * i >= 0.98 * c.max_tokens for i in range(101)) / 101,
             ]
             for c in configs
         ]
@@ -123,7 +126,8 @@ def test_nothing_measured_leaves_the_prior() -> None:
     assert belief.mean == pytest.approx([0.1, 0.2, 0.3])
     flat = response.model**2 + response.shape**2 + response.model_shape**2
     capable = priors.capability(QUERIES[1])
-    assert belief.sd[0] == pytest.approx(np.sqrt(flat))
+    short = np.sqrt(flat + (response.cut * 38 / 101) ** 2)  # of 101 lengths 38 are 251 tokens or more
+    assert belief.sd[0] == pytest.approx(short)
     assert belief.sd[1] == pytest.approx(np.sqrt(flat + (response.capability * capable) ** 2))
 
 

@@ -1,6 +1,6 @@
 """Expectations against sums by hand."""
 
-from math import exp, log
+from math import exp, log, tanh
 
 import pytest
 
@@ -62,7 +62,7 @@ def test_an_unknown_price_is_what_the_model_was_measured_at_or_nothing() -> None
 
 
 def test_capability_by_price_and_by_public_scores() -> None:
-    assert expect().capability(config(*MIXTRAL)) == pytest.approx(0.06 * log(MIXTRAL_RATIO))
+    assert expect().capability(config(*MIXTRAL)) == pytest.approx(0.2 * tanh(0.3 * log(MIXTRAL_RATIO)))
     assert expect().capability(config()) == 0.0
     assert expect().capability(config("own", "llama")) == 0.0
     scored = expect(models=(candidate(GPT4, score=80), candidate(MIXTRAL, score=70)))
@@ -74,7 +74,7 @@ def test_capability_by_price_and_by_public_scores() -> None:
 def test_quality_falls_with_capability_truncation_and_heat() -> None:
     priors = expect()
     assert mean(priors, "quality.avg", config()) == pytest.approx(0.86)
-    expected = 0.86 + 0.06 * log(MIXTRAL_RATIO)
+    expected = 0.86 + 0.2 * tanh(0.3 * log(MIXTRAL_RATIO))
     assert mean(priors, "quality.avg", config(*MIXTRAL)) == pytest.approx(expected)
     hot = mean(priors, "quality.avg", config(temperature=1.5))
     assert hot == pytest.approx(0.86 * exp(-4 * 0.3))

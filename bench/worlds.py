@@ -1,0 +1,204 @@
+"""Services to decide for, of which the truth is known: what a decision is held against.
+
+A world answers requests under any configuration, as noisily as a real service does. What it knows of
+capability, temperature or truncation it has from its own mechanics (answers to questions of some difficulty,
+lengths, decode speeds), not from what `domain.decision` expects of them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import log
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.config import LLMConfig
+from domain.policy import CandidateModel, Constraint, Objective, SearchSpace
+from domain.totals import Amount, Totals
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+POPULATION = 4096
+"""Requests that the truth of a configuration is taken over."""
+
+WORTH = {"cost.avg": 1.0, "latency.p95": 1.0, "quality.avg": 5.0, "errors.rate": 5.0}
+"""Utility per unit of weight: of ln cost and ln latency, and of quality and errors in 0..1."""
+
+WORTH_TRYING = 0.1
+"""A task whose best configuration gains less is none: there is nothing to capture."""
+
+_ORACLE_TEMPERATURES = (0.0, 0.2, 0.4, 0.7, 1.0, 1.3)
+_ORACLE_LIMITS = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Requests that were served, an array entry each. `quality` (0..100) is read of those that succeeded."""
+
+    failed: Mask
+    latency_ms: Array
+    cost_usd: Array
+    tokens_input: Array
+    tokens_output: Array
+    quality: Array
+
+    def totals(self, at: int, judged: float, rng: np.random.Generator) -> Totals:
+        """What reports of them come to; of the successes a share `judged` is scored."""
+        good = ~self.failed
+        scores = self.quality[good & (rng.random(good.size) < judged)]
+        return Totals(
+            n=int(good.size),
+            errors=int(self.failed.sum()),
+            last_at=at,
+            latency=Amount.of(self.latency_ms[good]),
+            cost=Amount.of(self.cost_usd),
+            tokens_input=Amount.of(self.tokens_input[good]),
+            tokens_output=Amount.of(self.tokens_output[good]),
+            quality=Amount.of(scores),
+            extremes=int(((scores == 0) | (scores == 100)).sum()),
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics without error."""
+        good = ~self.failed
+        if not good.any():
+            return {"cost.avg": float(self.cost_usd.mean()), "errors.rate": 1.0}
+        return {
+            "cost.avg": float(self.cost_usd.mean()),
+            "latency.p95": float(np.quantile(self.latency_ms[good], 0.95)),
+            "quality.avg": float(self.quality[good].mean()),
+            "errors.rate": float(self.failed.mean()),
+        }
+
+
+class World(ABC):
+    """A service, its policy, and what each configuration would truly do."""
+
+    name: str
+    models: list[CandidateModel]
+    space: SearchSpace
+    incumbent: LLMConfig
+    objectives: list[Objective]
+    constraints: list[Constraint]
+
+    @abstractmethod
+    def serve(self, config: LLMConfig, n: int, rng: np.random.Generator) -> Requests:
+        """`n` requests under a configuration."""
+
+    def population(self, config: LLMConfig) -> Requests:
+        """The requests that the truth is taken over: the same ones for every configuration."""
+        return self.serve(config, POPULATION, np.random.default_rng(20_240_229))
+
+    def truth(self, config: LLMConfig) -> dict[str, float]:
+        """What a configuration truly does."""
+        key = (config.model_key, config.temperature, config.top_p, config.max_tokens)
+        if key not in self._truths:
+            self._truths[key] = self.population(config).metrics()
+        return self._truths[key]
+
+    def gain(self, config: LLMConfig) -> float:
+        """True utility against the incumbent: weighed differences of ln cost, ln latency, quality, errors."""
+        mine, theirs = self.truth(config), self.truth(self.incumbent)
+        whole = sum(objective.weight for objective in self.objectives)
+        gained = 0.0
+        for objective in self.objectives:
+            change = _scaled(objective.metric, mine) - _scaled(objective.metric, theirs)
+            sign = 1 if objective.goal == "maximize" else -1
+            gained += sign * objective.weight / whole * WORTH[objective.metric] * change
+        return gained
+
+    def breaches(self, config: LLMConfig) -> bool:
+        """Whether a configuration truly breaches a hard constraint."""
+        truth = self.truth(config)
+        for constraint in self.constraints:
+            value = truth.get(constraint.metric or "")
+            if value is None or (constraint.max is not None and value > constraint.max):
+                return True
+            if constraint.min is not None and value < constraint.min:
+                return True
+        return False
+
+    @cached_property
+    def oracle(self) -> float:
+        """The greatest true gain of any configuration that keeps every hard constraint."""
+        return max((self.gain(c) for c in self._everything() if not self.breaches(c)), default=0.0)
+
+    @cached_property
+    def _truths(self) -> dict[Any, dict[str, float]]:
+        return {}
+
+    def _everything(self) -> Iterator[LLMConfig]:
+        yield self.incumbent
+        space, now = self.space, self.incumbent
+        temperatures = _levels(space.temperature, _ORACLE_TEMPERATURES, now.temperature)
+        top_ps = _levels(space.top_p, (0.5, 0.75, 1.0), now.top_p)
+        limits = _levels(space.max_tokens, _ORACLE_LIMITS, now.max_tokens)
+        for model, temperature, top_p, limit in product(self.models, temperatures, top_ps, limits):
+            yield configured(self.incumbent, model, temperature, top_p, int(limit))
+
+
+def configured(
+    incumbent: LLMConfig, model: CandidateModel, temperature: float, top_p: float, max_tokens: int
+) -> LLMConfig:
+    """The incumbent with another model and other settings."""
+    return incumbent.model_copy(
+        update={
+            "provider": model.provider,
+            "model": model.model,
+            "temperature": temperature,
+            "top_p": top_p,
+            "max_tokens": max_tokens,
+        }
+    )
+
+
+def bounds_of(truth: dict[str, float], slack: float, *, latency: float = 1.25) -> list[Constraint]:
+    """Hard constraints about what the incumbent does: quality at most `slack` points lower, a ceiling on the
+    tail `latency` times as high, errors at most two points more."""
+    return [
+        Constraint(id="quality", type="hard", metric="quality.avg", min=truth["quality.avg"] - slack),
+        Constraint(id="tail", type="hard", metric="latency.p95", max=truth["latency.p95"] * latency),
+        Constraint(id="errors", type="hard", metric="errors.rate", max=truth["errors.rate"] + 0.02),
+    ]
+
+
+def objectives(cost: float, latency: float, quality: float) -> list[Objective]:
+    """Objectives by weight."""
+    return [
+        Objective(metric="cost.avg", goal="minimize", weight=cost),
+        Objective(metric="latency.p95", goal="minimize", weight=latency),
+        Objective(metric="quality.avg", goal="maximize", weight=quality),
+    ]
+
+
+def plain_config(model: CandidateModel, *, temperature: float = 0.7, max_tokens: int = 1024) -> LLMConfig:
+    """A configuration as services start with."""
+    return LLMConfig(
+        provider=model.provider,
+        model=model.model,
+        temperature=temperature,
+        top_p=1.0,
+        max_tokens=max_tokens,
+        streaming=False,
+        function_calling=False,
+        vision_enabled=False,
+    )
+
+
+def _scaled(metric: str, truth: dict[str, float]) -> float:
+    if metric not in truth:
+        return -10.0
+    if metric == "quality.avg":
+        return truth[metric] / 100
+    return log(max(truth[metric], 1e-9)) if metric in ("cost.avg", "latency.p95") else truth[metric]
+
+
+def _levels(interval: Any, grid: Sequence[float], present: float) -> list[float]:
+    if interval is None:
+        return [present]
+    return sorted({present, *(value for value in grid if interval.min <= value <= interval.max)})

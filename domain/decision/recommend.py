@@ -1,0 +1,78 @@
+"""Which configuration to keep: to promote is strict where to try is loose."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from domain.config import LLMConfig
+from domain.decision.acquisition import Appraisal
+from domain.decision.candidates import observed_candidates
+from domain.decision.history import Observation
+from domain.decision.pooling import pool
+from domain.decision.priors import Priors
+from domain.decision.problem import DecisionProblem
+from domain.decision.readiness import ruled_out, too_little
+from domain.decision.repricing import repriced
+from domain.decision.weighing import weigh
+
+FEASIBILITY = 0.95
+"""Above the 0.9 that one configuration would ask for: the best of many is the one that seems safest, and the
+optimum often lies on a bound."""
+
+BETTER = 0.9
+GAIN = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The configuration to promote, and the mean of its utility against the incumbent."""
+
+    config: LLMConfig
+    gain: float
+
+
+def recommend(problem: DecisionProblem) -> LLMConfig | None:
+    """The observed configuration to promote, or None to stay with the present one.
+
+    Asked of it: all hard constraints kept with a probability of 0.95 and by the means, a gain with a
+    probability of 0.9 and of 0.02 in the mean. What was never observed or was taken back by the gate is not
+    promoted; nothing is while a hard cooldown runs or hard constraints contradict each other.
+    """
+    if ruled_out(problem):
+        return None
+    pooled = pooled_history(problem)
+    if too_little(problem, pooled):
+        return None
+    best = promotable(problem, pooled, Priors(pooled, problem.search_space, problem.now))
+    return None if best is None else best.config
+
+
+def pooled_history(problem: DecisionProblem) -> list[Observation]:
+    """What was observed, at the prices of now, one observation a configuration, the incumbent's first."""
+    history = repriced(problem.history, problem.search_space, problem.now)
+    return pool(history, problem.incumbent, problem.now)
+
+
+def promotable(problem: DecisionProblem, pooled: Sequence[Observation], priors: Priors) -> Best | None:
+    """The best of the observed configurations that pass the gate of promotion."""
+    found = observed_candidates(problem, pooled)
+    weighing = weigh(problem, pooled, found, priors) if found.configs else None
+    if weighing is None or not weighing.configs:
+        return None
+    appraisal = weighing.appraisal
+    passing = passes(appraisal)
+    if not passing.any():
+        return None
+    index = int(np.argmax(np.where(passing, appraisal.gain, -np.inf)))
+    return Best(weighing.configs[index], float(appraisal.gain[index]))
+
+
+def passes(appraisal: Appraisal) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which candidates would be promoted, were they observed."""
+    return np.asarray(
+        appraisal.keeps
+        & (appraisal.feasibility >= FEASIBILITY)
+        & (appraisal.better >= BETTER)
+        & (appraisal.gain - appraisal.baseline >= GAIN)
+    )
