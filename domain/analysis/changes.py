@@ -104,7 +104,8 @@ def pre_change(
     if variance == 0:
         return told.of_constants(1 / (first.n + second.n - 1))
     error = sqrt(variance + (profile.variance_between(base.times, present.times) if profile else 0.0))
-    df = variance**2 / sum(side.variance**2 / (side.effective - 1) for side in sides)
+    # By shares of the variance, whose own square may be too small for a number.
+    df = 1 / sum((side.variance / variance) ** 2 / (side.effective - 1) for side in sides)
     return told.of_t(error, df)
 
 
