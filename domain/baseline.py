@@ -1,6 +1,6 @@
 """What a service's present metrics may be compared with."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,6 @@ from domain.metrics import MetricName
 from domain.scope import ServiceName
 
 BaselineKind = Literal["initial", "rolling", "same-hour", "peak", "pre-change", "golden"]
-KINDS: tuple[BaselineKind, ...] = get_args(BaselineKind)
 
 
 class Baseline(Message):

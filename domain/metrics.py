@@ -32,6 +32,9 @@ SHORT_NAMES = {
 
 HIGHER_IS_BETTER = frozenset({"quality.avg"})
 
+HIGHEST = {"errors.rate": 1.0, "quality.avg": 100.0}
+"""The most that a metric can be, where there is such a thing; none is negative."""
+
 
 def canonical(name: str) -> str:
     """The full name of a metric: `latency` alone is `latency.p95`, and so on.

@@ -17,7 +17,7 @@ from domain.analysis.autocorrelation import lag_one
 from domain.analysis.points import ROUNDING, Series, is_constant
 from domain.analytics import HOUR_MS
 from domain.base import Message
-from domain.metrics import METRICS
+from domain.metrics import HIGHEST, METRICS
 
 ALPHA = 0.05
 MIN_POINTS = 10
@@ -25,8 +25,6 @@ MAX_POINTS = 120
 HIGHEST_RHO = 0.95
 FORECAST_POINTS = 8
 FORECAST_PART = 0.25
-
-_HIGHEST = {"quality.avg": 100.0, "errors.rate": 1.0}
 
 
 class ForecastPoint(Message):
@@ -169,7 +167,7 @@ def _forecast(metric: str, start: int, line: _Line) -> list[ForecastPoint]:
     span = line.hours[-1]
     hours = span * (1 + FORECAST_PART * np.arange(1, FORECAST_POINTS + 1) / FORECAST_POINTS)
     mean, reach = line.at(hours)
-    least, most = (0.0, _HIGHEST.get(metric, np.inf)) if metric in METRICS else (-np.inf, np.inf)
+    least, most = (0.0, HIGHEST.get(metric, np.inf)) if metric in METRICS else (-np.inf, np.inf)
     means, lows, highs = (np.clip(x, least, most).tolist() for x in (mean, mean - reach, mean + reach))
     at = (start + hours * HOUR_MS).astype(np.int64).tolist()
     return [

@@ -20,6 +20,7 @@ from domain.analysis.windows import lack
 from domain.analytics import DAY_MS
 from domain.base import Message
 from domain.conditions import WINDOW_MS
+from domain.metrics import HIGHEST
 from domain.totals import Totals
 
 WatchedWindow = Literal["1m", "5m", "1h"]
@@ -37,8 +38,6 @@ SILENCE_MS = 6 * 3_600_000
 """An anomaly of which nothing is heard for so long is over."""
 IDLE_MS = 7 * DAY_MS
 """A service without requests for so long has no rate of requests any more."""
-
-_HIGHEST = {"errors.rate": 1.0, "quality.avg": 100.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class Told:
 
 @lru_cache
 def _followers(metric: str, window: WatchedWindow) -> tuple[Detector, Alarms]:
-    detector = Detector(WINDOW_MS[window] / 1000, lowest=0.0, highest=_HIGHEST.get(metric, inf))
+    detector = Detector(WINDOW_MS[window] / 1000, lowest=0.0, highest=HIGHEST.get(metric, inf))
     return detector, Alarms(metric)
 
 

@@ -24,6 +24,7 @@ from domain.conditions import (
 )
 from domain.config import LLMConfig
 from domain.decision.constraints import allows_model
+from domain.metrics import HIGHEST
 from domain.policy import ServicePolicy
 from domain.scope import scope_of_version
 
@@ -43,7 +44,6 @@ _ANY = LLMConfig(
     function_calling=False,
     vision_enabled=False,
 )
-_HIGHEST = {"errors.rate": 1.0, "quality.avg": 100.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _leaf_faults(leaf: Condition, field: str) -> Iterator[Fault]:
 
 def _never_or_always(leaf: MetricCondition) -> str | None:
     """A comparison whose answer is known without looking."""
-    highest = _HIGHEST.get(leaf.metric)
+    highest = HIGHEST.get(leaf.metric)
     span = "is never negative" if highest is None else f"lies in 0..{highest:g}"
     said = f"{leaf.metric} {leaf.op} {leaf.value:g}"
     never = {">": leaf.value >= highest, ">=": leaf.value > highest} if highest is not None else {}
