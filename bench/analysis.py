@@ -23,11 +23,11 @@ from activities import problems
 from activities.numeric import one_blas_thread
 from bench import history
 from bench.gates import Gate, concluded
-from domain.analysis.watched import WATCHED
 from domain.conditions import WINDOW_MS
 from domain.config import LLMConfig
 from domain.decision.decide import decide
 from domain.decision.strategy import StructuredPriorStrategy
+from domain.metrics import WATCHED
 from domain.policy import ServicePolicy
 from infra.embedded import EmbeddedStack
 from storage import configs, detection, progress, services

@@ -175,25 +175,33 @@ def synthetic(
 ) -> SyntheticWorld:
     """A service with so many models, one of the abler ones serving; `slack` in points of quality.
 
-    Of two models the dearer serves, and in three tasks of four the floor lets the other in by `slack`.
+    Of two models the dearer serves, and in three tasks of four the floor lets the other in by `slack`; a pair
+    whose other model does half as well or worse is drawn again, since no floor would mean anything there.
     Without `heat` temperature and topP are not varied: the model and maxTokens are all there is to choose.
     """
     rng = np.random.default_rng([seed, number, models, LEVELS.index(level)])
+    while True:
+        world = _drawn(rng, level, models, f"synthetic-{models}/{level.name}/{seed}.{number}")
+        if not heat:
+            world.space = world.space.model_copy(update={"temperature": None, "top_p": None})
+        world.calibrated(base)
+        if models != 2:
+            return world.constrain(slack)
+        other = next(model for model in world.models if model.key != world.incumbent.model_key)
+        quality = world.truth(plain_config(other)).get("quality.avg", 0.0)
+        if quality > base.quality / 2:
+            let_in = max(0.0, base.quality - quality) if number % 4 < 3 else 0.0
+            return world.constrain(slack + let_in)
+
+
+def _drawn(rng: np.random.Generator, level: Level, models: int, name: str) -> SyntheticWorld:
     made = _models(rng, level, models)
     able = np.argsort([-model.ability for model in made])[: max(2, models // 2)]
     weights = ((0.5, 0.2, 0.3), (0.7, 0.0001, 0.3), (0.4, 0.3, 0.3))[int(rng.integers(3))]
-    name = f"synthetic-{models}/{level.name}/{seed}.{number}"
     serving = int(rng.choice(able))
     if models == 2:
         serving = int(np.argmax([model.price_out for model in made]))
-    world = SyntheticWorld(name, task_of(rng), made, serving, weights)
-    if not heat:
-        world.space = world.space.model_copy(update={"temperature": None, "top_p": None})
-    world.calibrated(base)
-    if models == 2 and number % 4 < 3:
-        other = plain_config(world.models[1 - serving])
-        slack += max(0.0, base.quality - world.truth(other)["quality.avg"])
-    return world.constrain(slack)
+    return SyntheticWorld(name, task_of(rng), made, serving, weights)
 
 
 def task_of(rng: np.random.Generator) -> Task:

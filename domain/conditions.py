@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from domain.base import Message
 from domain.config import Name
-from domain.metrics import Metric
+from domain.metrics import Metric, WatchedMetric
 
 Window = Literal["1m", "5m", "15m", "1h", "24h", "7d"]
 WINDOW_MS: dict[Window, int] = {
@@ -18,6 +18,8 @@ WINDOW_MS: dict[Window, int] = {
     "7d": 604_800_000,
 }
 """The windows, the shortest first, and how long they are."""
+TREND_WINDOWS: tuple[Window, ...] = ("1h", "24h", "7d")
+"""The windows that have a trend: shorter ones have too few points."""
 Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high", "critical")
 
@@ -35,16 +37,16 @@ class MetricCondition(Message):
 class TrendCondition(Message):
     """A metric has a significant trend in a direction; `min_change` is a fraction over the window."""
 
-    trend: Metric
+    trend: WatchedMetric
     direction: Literal["up", "down"]
     min_change: float | None = Field(default=None, ge=0)
-    window: Window
+    window: Annotated[Window, WithJsonSchema({"type": "string", "enum": [*TREND_WINDOWS]})]
 
 
 class AnomalyCondition(Message):
     """An anomaly of a metric is open, of at least a severity."""
 
-    anomaly: Metric
+    anomaly: WatchedMetric
     min_severity: Severity | None = None
 
 

@@ -55,6 +55,20 @@ Metric = Annotated[
 ]
 """A metric's name in a message; short names are written out."""
 
+WATCHED = (
+    "latency.p95",
+    "latency.avg",
+    "cost.avg",
+    "errors.rate",
+    "quality.avg",
+    "tokens.output",
+    "requests.rate",
+)
+"""What anomalies and trends are looked for in."""
+
+WatchedMetric = Annotated[Metric, WithJsonSchema({"type": "string", "enum": [*SHORT_NAMES, *WATCHED]})]
+"""A metric that can have an anomaly or a trend; `domain.rules.validation` refuses the others."""
+
 
 def is_error(status_code: int, error_type: str | None) -> bool:
     """Whether a call failed: a status of 400 or more, or an error type."""

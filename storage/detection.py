@@ -19,7 +19,6 @@ from domain.analysis.anomaly import Anomaly
 from domain.analysis.watched import (
     IDLE_MS,
     SILENCE_MS,
-    WATCHED,
     Point,
     SeriesMemory,
     Told,
@@ -29,6 +28,7 @@ from domain.analysis.watched import (
 from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS
 from domain.conditions import SEVERITIES, WINDOW_MS
 from domain.ids import new_id
+from domain.metrics import WATCHED
 from storage import progress, series
 from storage.baseline_refresh import served_since
 from storage.events import emit

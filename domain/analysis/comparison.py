@@ -17,11 +17,11 @@ from domain.analysis.changes import Change, golden, judged, pre_change, rolling,
 from domain.analysis.points import Series
 from domain.analysis.seasonal import DailyProfile, deseasonalised
 from domain.analysis.trends import Trend, trend
-from domain.analysis.watched import WATCHED
 from domain.analysis.windows import Missing
 from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS
 from domain.base import Message
-from domain.conditions import WINDOW_MS, Window
+from domain.conditions import TREND_WINDOWS, WINDOW_MS, Window
+from domain.metrics import WATCHED
 
 HISTORY_MS = 15 * DAY_MS
 """How much of the past is looked at."""
@@ -33,8 +33,8 @@ CHANGE_MS = 3 * DAY_MS
 """For so long after a change of configuration one asks what it did."""
 BEFORE_MS = 7 * DAY_MS
 ROLLING_HOURS = 6
-TREND_STEP_MS: dict[Window, int] = {"1h": MINUTE_MS, "24h": 15 * MINUTE_MS, "7d": HOUR_MS}
-"""The windows that have a trend, and the length of one point. Shorter ones have too few points."""
+TREND_STEP_MS: dict[Window, int] = dict(zip(TREND_WINDOWS, (MINUTE_MS, 15 * MINUTE_MS, HOUR_MS), strict=True))
+"""How long one point of a trend over a window is."""
 LEAST_REFERENCE_HOURS = 3
 
 

@@ -20,20 +20,11 @@ from domain.analysis.windows import lack
 from domain.analytics import DAY_MS
 from domain.base import Message
 from domain.conditions import WINDOW_MS
-from domain.metrics import HIGHEST
+from domain.metrics import HIGHEST, WATCHED
 from domain.totals import Totals
 
 WatchedWindow = Literal["1m", "5m", "1h"]
 WATCHED_WINDOWS: tuple[WatchedWindow, ...] = ("1m", "5m", "1h")
-WATCHED = (
-    "latency.p95",
-    "latency.avg",
-    "cost.avg",
-    "errors.rate",
-    "quality.avg",
-    "tokens.output",
-    "requests.rate",
-)
 SILENCE_MS = 6 * 3_600_000
 """An anomaly of which nothing is heard for so long is over."""
 IDLE_MS = 7 * DAY_MS

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from domain.analysis.comparison import TREND_STEP_MS
-from domain.analysis.watched import WATCHED
 from domain.analytics import DAY_MS
 from domain.conditions import (
+    TREND_WINDOWS,
     WINDOW_MS,
     AllCondition,
     AnomalyCondition,
@@ -24,7 +23,7 @@ from domain.conditions import (
 )
 from domain.config import LLMConfig
 from domain.decision.constraints import allows_model
-from domain.metrics import HIGHEST
+from domain.metrics import HIGHEST, WATCHED
 from domain.policy import ServicePolicy
 from domain.scope import scope_of_version
 
@@ -105,8 +104,8 @@ def _walk(condition: Condition, field: str, depth: int) -> Iterator[tuple[Condit
 
 
 def _leaf_faults(leaf: Condition, field: str) -> Iterator[Fault]:
-    if isinstance(leaf, TrendCondition) and leaf.window not in TREND_STEP_MS:
-        yield Fault(f"{field}.window", f"trends are looked for over {', '.join(TREND_STEP_MS)}")
+    if isinstance(leaf, TrendCondition) and leaf.window not in TREND_WINDOWS:
+        yield Fault(f"{field}.window", f"trends are looked for over {', '.join(TREND_WINDOWS)}")
     if isinstance(leaf, TrendCondition) and leaf.trend not in WATCHED:
         yield Fault(f"{field}.trend", f"trends are looked for in {', '.join(WATCHED)}")
     if isinstance(leaf, AnomalyCondition) and leaf.anomaly not in WATCHED:

