@@ -23,15 +23,18 @@ from domain.reports import EARLIEST_MS
 from domain.scope import SERVICE_PATTERN, scope_of
 
 
-def _shown_as(item: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": f"^({item})(,({item}))*$"})
+def _list_of(item: str) -> WithJsonSchema:
+    """Each value is an item or several with commas between; an address has no null."""
+    each = {"type": "string", "pattern": f"^({item})(,({item}))*$"}
+    return WithJsonSchema({"type": "array", "items": each})
 
 
-ServiceNames = Annotated[str, _shown_as(SERVICE_PATTERN[1:-1])]
-MetricNames = Annotated[str, _shown_as("|".join((*METRICS, *SHORT_NAMES)).replace(".", r"\."))]
-Dimensions = Annotated[str, _shown_as(rf"{'|'.join(LABELS)}|tags\.[^,]{{1,{MAX_TAG_NAME}}}")]
+_METRIC_NAME = "|".join((*METRICS, *SHORT_NAMES)).replace(".", r"\.")
+_DIMENSION = rf"{'|'.join(LABELS)}|tags\.[^,]{{1,{MAX_TAG_NAME}}}"
 Services = Annotated[
-    list[ServiceNames] | None, Query(description="Repeated or comma-separated; all, if left out.")
+    list[str] | None,
+    _list_of(SERVICE_PATTERN[1:-1]),
+    Query(description="Repeated or comma-separated; all, if left out."),
 ]
 Since = Annotated[int | None, Query(ge=0, le=10**14, description="Milliseconds since the epoch.")]
 """An end of a window of what was decided and done, either of which may be left open."""
@@ -62,12 +65,13 @@ def service_names(values: list[str] | None) -> list[str] | None:
 class MetricsParameters:
     """A `MetricsQuery` as an address has it. A tag whose name has a comma can only be asked for by POST."""
 
-    metrics: Annotated[list[MetricNames], Query(description="Repeated or comma-separated.")]
+    metrics: Annotated[list[str], _list_of(_METRIC_NAME), Query(description="Repeated or comma-separated.")]
     start: Annotated[int, Moment]
     end: Annotated[int, Moment]
     services: Services = None
     groupBy: Annotated[  # noqa: N815  the parameter's name
-        list[Dimensions] | None,
+        list[str] | None,
+        _list_of(_DIMENSION),
         Query(
             description="Repeated or comma-separated: service, endpoint, provider, model, configVersion, "
             "or tags.<name> for a tag."

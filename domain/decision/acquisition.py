@@ -1,13 +1,13 @@
 """What each candidate is worth: utility against the incumbent, feasibility, expected improvement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from domain.decision.bounds import PER_REQUEST, Bound, soft_weight
+from domain.decision.bounds import LEAST_FEASIBILITY, PER_REQUEST, Bound, soft_weight
 from domain.decision.posterior import Array, Belief
 from domain.decision.responses import RESPONSES
 from domain.policy import Objective
@@ -25,9 +25,6 @@ _SURE = 1e-12
 
 Mask = NDArray[np.bool_]
 
-
-LEAST_FEASIBILITY = 0.15
-"""To try is allowed at this probability of keeping every hard bound: a canary is small and watched."""
 
 LEAST_SCORE = 0.004
 """What a canary has to promise, as expected improvement times feasibility."""
@@ -136,16 +133,37 @@ def expected_improvement(mean: Array, sd: Array, best: float) -> Array:
     )
 
 
-def choose(appraisal: Appraisal, closeness: Array, among: Mask | None = None) -> int | None:
+def may_be_tried(
+    appraisal: Appraisal, models: Sequence[str], observed: Set[str], closeness: Array, *, guesses: bool = True
+) -> Mask:
+    """Which candidates may be tried, given the model of each and which models were `observed`.
+
+    Of a model that was observed those whose predicted means keep every hard bound. Of one that never was,
+    what is predicted is a guess by its price or public score: there it is enough that the bounds may be kept
+    (with `guesses`), and only the candidate nearest to the incumbent's settings counts, so that what the
+    canary shows is the model's own.
+    """
+    likely = appraisal.feasibility >= LEAST_FEASIBILITY
+    known = np.array([model in observed for model in models], dtype=bool)
+    sound = likely & appraisal.keeps
+    nearest: dict[str, int] = {}
+    for index in np.flatnonzero((likely if guesses else sound) & ~known).tolist():
+        before = nearest.setdefault(models[index], index)
+        if closeness[index] > closeness[before]:
+            nearest[models[index]] = index
+    tries: Mask = sound & known
+    tries[list(nearest.values())] = True
+    return tries
+
+
+def choose(appraisal: Appraisal, closeness: Array, among: Mask) -> int | None:
     """The candidate most worth a canary, by expected improvement times feasibility; None if none is.
 
-    `among` restricts which may be chosen. Of those whose score is as good as the best, the one of the
-    greatest `closeness` to the incumbent's settings: what brings nothing is not changed.
+    `among` are those that may be chosen. Of those whose score is as good as the best, the one of the greatest
+    `closeness` to the incumbent's settings: what brings nothing is not changed.
     """
     score = appraisal.score
-    eligible = appraisal.keeps & (appraisal.feasibility >= LEAST_FEASIBILITY) & (score >= LEAST_SCORE)
-    if among is not None:
-        eligible = eligible & among
+    eligible = among & (score >= LEAST_SCORE)
     if not eligible.any():
         return None
     as_good = eligible & (score >= (1 - AS_GOOD) * score[eligible].max())

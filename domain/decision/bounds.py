@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from domain.decision.problem import Traffic
+from domain.decision.responses import RESPONSES, Z90
+from domain.plan import Prediction
 from domain.policy import Constraint
 
 PER_REQUEST = {"cost.total": "cost.avg", "errors.count": "errors.rate"}
@@ -14,6 +17,12 @@ TRAFFIC_METRICS = frozenset({"requests.count", "requests.rate"})
 
 DEFAULT_WINDOW_MS = 86_400_000
 """The period of a total whose constraint names none: a day."""
+
+LEAST_FEASIBILITY = 0.15
+"""To try is allowed at this probability of keeping every hard bound: a canary is small, and watched by a gate
+that holds it to the same bounds."""
+
+_EXACT = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,18 @@ class Bound:
     def keeps(self, value: float) -> bool:
         """Whether a value lies within."""
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+
+def odds(bound: Bound, estimate: Prediction) -> float:
+    """The probability that a predicted value lies within a bound on a metric that is modelled."""
+    response = RESPONSES[bound.metric]
+    mean, low, high = (response.modelled_value(v) for v in (estimate.mean, estimate.low, estimate.high))
+    # An end of the interval may have been cut off where the metric ends.
+    sd = max(high - mean, mean - low) / Z90
+    reach = NormalDist(mean, max(sd, _EXACT))
+    above = 0.0 if bound.low is None else reach.cdf(response.modelled_value(bound.low))
+    below = 1.0 if bound.high is None else reach.cdf(response.modelled_value(bound.high))
+    return max(below - above, 0.0)
 
 
 def soft_weight(constraint: Constraint) -> int:

@@ -7,20 +7,26 @@ from domain.config import LLMConfig
 from domain.decision import wording
 from domain.decision.bounds import (
     DEFAULT_WINDOW_MS,
+    LEAST_FEASIBILITY,
     PER_REQUEST,
     TRAFFIC_METRICS,
     Bound,
     metric_bound,
+    odds,
     soft_weight,
 )
 from domain.decision.contradictions import contradictions
 from domain.decision.history import TokenUse
 from domain.decision.problem import Traffic
 from domain.decision.providers import max_temperature, takes_top_k
+from domain.decision.responses import RESPONSES
 from domain.decision.wording import constraint_name, constraint_text
 from domain.plan import Prediction, ValidationResult, Violation
 from domain.policy import CandidateModel, Constraint, SearchSpace
 from domain.pricing import output_limit, token_prices
+
+_ROUNDING = 1e-6
+"""By how much odds may differ that were taken of an interval instead of a spread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +34,15 @@ class ValidationContext:
     """What is known when a configuration is judged.
 
     `now` and `last_change_at` in ms; `traffic` for budgets; `tokens` that the service's requests use, from
-    which cost follows by the price list where no prediction was made.
+    which cost follows by the price list where no prediction was made. On the `first_try` of a model its
+    predictions are guesses.
     """
 
     now: int
     last_change_at: int | None = None
     traffic: Sequence[Traffic] = ()
     tokens: TokenUse | None = None
+    first_try: bool = False
 
 
 def validate_config(
@@ -48,8 +56,10 @@ def validate_config(
     """Judges a configuration, a plan's or a person's, against every constraint.
 
     A hard constraint breached is an error, a soft one a warning with its weight. A bound on a metric is held
-    against the predicted mean. Without a prediction (a change by hand) cost is worked out from prices and
-    observed tokens; what cannot be checked before the rollout is named in `recommendations`.
+    against the predicted mean; a model's first try may be predicted past it where it may hold yet, which the
+    canary is to show under a gate with the same bound. Without a prediction (a change by hand) cost is worked
+    out from prices and observed tokens; what cannot be checked before the rollout is named in
+    `recommendations`.
     """
     judgement = _Judgement(config, search_space, dict(predictions or {}), context)
     for text in contradictions(constraints):
@@ -148,7 +158,14 @@ class _Judgement:
 
     def _check_bound(self, bound: Bound, estimate: Prediction) -> None:
         if not bound.keeps(estimate.mean):
-            self._breach(bound.constraint, _breach_text(bound, estimate))
+            text = _breach_text(bound, estimate)
+            if not self._may_hold(bound, estimate):
+                self._breach(bound.constraint, text)
+                return
+            self.recommendations.append(
+                f"{constraint_name(bound.constraint)}: {text}, as far as can be told of a model that was "
+                f"never tried here; {100 * odds(bound, estimate):.0f} % likely to be kept"
+            )
         elif bound.hard and not (bound.keeps(estimate.low) and bound.keeps(estimate.high)):
             interval = (
                 f"{wording.value(bound.metric, estimate.low)} to {wording.value(bound.metric, estimate.high)}"
@@ -157,6 +174,10 @@ class _Judgement:
                 f"{constraint_name(bound.constraint)}: {bound.metric} is likely within {interval}, which "
                 f"crosses the bound; watch it during the rollout"
             )
+
+    def _may_hold(self, bound: Bound, estimate: Prediction) -> bool:
+        guessed = self.context.first_try and bound.hard and bound.metric in RESPONSES
+        return guessed and odds(bound, estimate) >= LEAST_FEASIBILITY - _ROUNDING
 
     def _check_spent(self, bound: Bound) -> None:
         """A budget that is used up already is no fault of the configuration, but is said."""

@@ -25,7 +25,8 @@ def decide(problem: DecisionProblem, strategy: Strategy) -> OptimizationPlan | S
 
 
 def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> ValidationResult:
-    """A plan held against the constraints of its problem."""
+    """A plan held against the constraints of its problem; the optimizer's own may go by a guess."""
+    tried = {observation.config.model_key for observation in problem.history if observation.n > 0}
     return validate_config(
         plan.recommended_config,
         constraints=problem.constraints,
@@ -36,5 +37,6 @@ def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> Validatio
             last_change_at=problem.last_change_at,
             traffic=problem.traffic,
             tokens=tokens_of(problem.history, problem.incumbent),
+            first_try=plan.source == "model" and plan.recommended_config.model_key not in tried,
         ),
     )

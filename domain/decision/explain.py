@@ -4,8 +4,8 @@ import numpy as np
 
 from domain.config import LLMConfig
 from domain.decision import wording
-from domain.decision.acquisition import LEAST_FEASIBILITY, LEAST_SCORE
-from domain.decision.bounds import PER_REQUEST, Bound
+from domain.decision.acquisition import LEAST_SCORE
+from domain.decision.bounds import LEAST_FEASIBILITY, PER_REQUEST, Bound
 from domain.decision.pooling import pool_key
 from domain.decision.problem import Skip
 from domain.decision.responses import RESPONSES, Z90
@@ -51,10 +51,9 @@ def tradeoffs(weighing: Weighing, index: int, chosen: int) -> str:
 def nothing_found(weighing: Weighing) -> Skip:
     """Why no candidate passes: none is feasible, or none gains enough."""
     appraisal = weighing.appraisal
-    possible = appraisal.keeps & weighing.tries & (appraisal.feasibility >= LEAST_FEASIBILITY)
-    if not possible.any():
+    if not weighing.tries.any():
         return Skip(reasoning=_infeasible(weighing))
-    best = int(np.argmax(np.where(possible, appraisal.score, -np.inf)))
+    best = int(np.argmax(np.where(weighing.tries, appraisal.score, -np.inf)))
     return Skip(
         reasoning=f"Of {len(weighing.configs)} configurations none is expected to gain enough: the best, "
         f"{_change(weighing, best)}, has an expected improvement of "
@@ -111,7 +110,10 @@ def _binding(weighing: Weighing, index: int) -> str:
     if not probabilities.size or probabilities.min() >= _BINDS_BELOW:
         return "No constraint binds." if weighing.hard else ""
     bound = weighing.hard[int(np.argmin(probabilities))]
-    return f"{_bound_text(bound)} binds: {100 * probabilities.min():.0f} % likely to be kept."
+    kept = f"{_bound_text(bound)} binds: {100 * probabilities.min():.0f} % likely to be kept"
+    if weighing.appraisal.keeps[index]:
+        return f"{kept}."
+    return f"{kept}, by a guess that a first canary is to settle: its gate has the same bound."
 
 
 def _grounds(weighing: Weighing, config: LLMConfig) -> str:

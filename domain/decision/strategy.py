@@ -23,8 +23,9 @@ class StructuredPriorStrategy(Strategy):
     A canary is dear, so what is known beforehand (prices, token counts, public scores) sets the expectation,
     and measurements move it. Proposed is the candidate of the highest expected improvement times
     feasibility among those whose predicted means keep every hard constraint; among equals, that which
-    changes least. Of a model never tried only the candidate nearest to the present settings counts. In
-    `pareto` mode it must besides be predicted to make no objective worse.
+    changes least. Of a model never tried only the candidate nearest to the present settings counts, once,
+    and it need only be likely enough to keep them. In `pareto` mode a candidate must besides be predicted to
+    make no objective worse.
     """
 
     def propose(self, problem: DecisionProblem) -> OptimizationPlan | Skip:
@@ -81,7 +82,7 @@ def _plan(weighing: Weighing, chosen: int) -> OptimizationPlan:
 def _alternatives(weighing: Weighing, chosen: int) -> list[Alternative]:
     """Up to three worth trying too that nothing beats in every objective: other models first."""
     score = weighing.appraisal.score
-    worth = np.flatnonzero(weighing.appraisal.keeps & (score >= LEAST_SCORE))
+    worth = np.flatnonzero((weighing.appraisal.keeps | weighing.tries) & (score >= LEAST_SCORE))
     front = worth[non_dominated(objective_gains(weighing.beliefs, weighing.weights)[worth])]
     ranked = [int(index) for index in front[np.argsort(-score[front], kind="stable")] if index != chosen]
     return [

@@ -11,6 +11,7 @@ from domain.decision.acquisition import (
     Appraisal,
     Mask,
     appraise,
+    may_be_tried,
     non_dominated,
     objective_weights,
 )
@@ -146,7 +147,13 @@ def weigh(
         appraisal=appraisal,
         observed={pool_key(o.config): o.n for o in pooled},
         closeness=near,
-        tries=_first_tries(pooled, left, appraisal.keeps, near),
+        tries=may_be_tried(
+            appraisal,
+            [config.model_key for config in left],
+            {observation.config.model_key for observation in pooled},
+            near,
+            guesses=problem.mode == "weighted",
+        ),
         notes=found.left_out,
         unpriced=sorted({c.model_key for c, keep in zip(configs, known, strict=True) if not keep}),
     )
@@ -176,24 +183,6 @@ def _canary_noise(metric: str, present: Observation) -> float:
 
 def _times(n: int) -> float:
     return float(np.sqrt(n / CANARY_REQUESTS))
-
-
-def _first_tries(
-    pooled: Sequence[Observation], configs: Sequence[LLMConfig], keeps: Mask, near: Array
-) -> Mask:
-    """Which candidates may be tried: of a model that was never observed only the nearest to the incumbent's
-    settings that keeps the bounds, so that what the canary shows is the model's own."""
-    seen = {observation.config.model_key for observation in pooled}
-    nearest: dict[str, int] = {}
-    for index, config in enumerate(configs):
-        if config.model_key not in seen and keeps[index]:
-            before = nearest.get(config.model_key)
-            if before is None or near[index] > near[before]:
-                nearest[config.model_key] = index
-    return np.array(
-        [c.model_key in seen or nearest.get(c.model_key) == index for index, c in enumerate(configs)],
-        dtype=bool,
-    )
 
 
 def _penalty(problem: DecisionProblem, configs: Sequence[LLMConfig]) -> Array:

@@ -12,6 +12,7 @@ from domain.decision.acquisition import (
     appraise,
     choose,
     expected_improvement,
+    may_be_tried,
     non_dominated,
     objective_weights,
 )
@@ -92,8 +93,8 @@ def test_an_incumbent_in_breach_is_worth_leaving_at_a_loss() -> None:
 def test_pareto_lets_no_objective_get_worse() -> None:
     beliefs = {"cost.avg": belief([-3.0, -0.1], 0.01), "quality.avg": belief([0.7, 0.8], 0.01, incumbent=0.8)}
     weights = {"cost.avg": -0.9, "quality.avg": 0.5}
-    assert choose(appraise(beliefs, weights, []), np.ones(2)) == 0
-    assert choose(appraise(beliefs, weights, [], pareto=True), np.ones(2)) == 1
+    assert chosen(appraise(beliefs, weights, [])) == 0
+    assert chosen(appraise(beliefs, weights, [], pareto=True)) == 1
 
 
 def appraisal(ei: list[float], feasibility: list[float], keeps: list[bool] | None = None) -> Appraisal:
@@ -102,8 +103,14 @@ def appraisal(ei: list[float], feasibility: list[float], keeps: list[bool] | Non
     return Appraisal(zero, zero, np.array(feasibility), zero, np.array(ei), kept, np.zeros((0, len(ei))))
 
 
+def chosen(made: Appraisal) -> int | None:
+    """The choice among models that were all observed."""
+    closeness = np.ones(len(made.gain))
+    return choose(made, closeness, may_be_tried(made, ["a"] * len(made.gain), {"a"}, closeness))
+
+
 @pytest.mark.parametrize(
-    ("ei", "feasibility", "chosen"),
+    ("ei", "feasibility", "best"),
     [
         ([0.1, 0.2], [1.0, 1.0], 1),
         ([0.3, 0.2], [0.31, 0.9], 1),
@@ -115,17 +122,25 @@ def appraisal(ei: list[float], feasibility: list[float], keeps: list[bool] | Non
         ([0.0041], [1.0], 0),
     ],
 )
-def test_gates(ei: list[float], feasibility: list[float], chosen: int | None) -> None:
-    assert choose(appraisal(ei, feasibility), np.ones(len(ei))) == chosen
+def test_gates(ei: list[float], feasibility: list[float], best: int | None) -> None:
+    assert chosen(appraisal(ei, feasibility)) == best
 
 
 def test_what_breaks_a_bound_by_its_mean_is_never_chosen() -> None:
-    assert choose(appraisal([9.0, 0.1], [0.9, 0.9], [False, True]), np.ones(2)) == 1
+    assert chosen(appraisal([9.0, 0.1], [0.9, 0.9], [False, True])) == 1
+
+
+def test_a_model_that_was_never_tried_is_tried_once_on_a_guess() -> None:
+    models, closeness = ["known", "new", "new", "late"], np.array([1.0, 0.3, 0.6, 0.9])
+    made = appraisal([1.0] * 4, [0.5, 0.3, 0.2, 0.14], [False] * 4)
+    assert may_be_tried(made, models, {"known"}, closeness).tolist() == [False, False, True, False]
+    assert not may_be_tried(made, models, {"known"}, closeness, guesses=False).any()
+    assert not may_be_tried(made, models, set(models), closeness).any(), "what is measured is no guess"
 
 
 def test_among_equals_the_least_change() -> None:
     made = appraisal([1.0, 0.99, 0.97], [1.0, 1.0, 1.0])
-    assert choose(made, np.array([0.2, 0.9, 1.0])) == 1
+    assert choose(made, np.array([0.2, 0.9, 1.0]), np.ones(3, dtype=bool)) == 1
 
 
 rows = st.lists(st.lists(st.integers(0, 5), min_size=2, max_size=2), min_size=1, max_size=12)

@@ -73,11 +73,41 @@ def test_the_rationale_names_the_numbers_and_what_binds() -> None:
     assert "list prices" in text
 
 
-def test_below_the_floor_it_is_not_and_the_numbers_say_why() -> None:
-    reason = skipped(problem(constraints=[floor(75)]))
-    assert "quality.avg >= 75" in reason
+def test_far_below_the_floor_it_is_not_and_the_numbers_say_why() -> None:
+    models = (candidate(GPT4, score=86), candidate(MIXTRAL, score=60))
+    reason = skipped(problem(constraints=[floor(85)], models=models))
+    assert "quality.avg >= 85" in reason
     assert "mixtral" in reason
-    assert "predicted at 70" in reason
+    assert "predicted at 60" in reason
+
+
+def test_a_model_never_tried_is_tried_once_where_the_floor_may_hold() -> None:
+    asked = problem(constraints=[floor(75)])
+    made = plan(asked)
+    assert made.recommended_config == config(*MIXTRAL)
+    assert made.predictions["quality.avg"].mean == pytest.approx(70, abs=0.5)
+    assert "quality.avg >= 75 binds: 3" in made.rationale
+    assert "by a guess that a first canary is to settle" in made.rationale
+    (said,) = validate_plan(asked, made).recommendations or []
+    assert "quality.avg is predicted at 70" in said
+    assert "below the floor of 75" in said
+    tried = observation(config(*MIXTRAL), n=300, quality=(70.0, 2.6), cost=(0.0012, 1e-5))
+    assert "quality.avg >= 75" in skipped(
+        problem(constraints=[floor(75)], history=[observation(config()), tried])
+    )
+
+
+def test_a_rule_s_plan_may_not_go_by_a_guess() -> None:
+    asked = problem(constraints=[floor(75)])
+    made = plan(asked).model_copy(update={"source": "rule"})
+    assert "below the floor of 75" in str(validate_plan(asked, made).refusal)
+
+
+def test_in_pareto_mode_nothing_goes_by_a_guess() -> None:
+    models = (candidate(GPT4, score=80), candidate(MIXTRAL, score=80))
+    assert "keep every hard constraint" in skipped(
+        problem(mode="pareto", models=models, constraints=[floor(87)])
+    )
 
 
 def test_a_public_score_can_lift_it_above_the_floor() -> None:
