@@ -36,7 +36,7 @@ lint: install
 	$(BIN)/lint-imports
 
 test: lint temporal
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # The Temporal server that the embedded stack runs: found, fetched or, once, built.
 temporal: install

@@ -13,137 +13,28 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
 
+from bench import pictures
+from bench.decision_loop import FIRST_REQUESTS, NOW, POLICIES, Conditions, Run, measured, problem_of, run
 from bench.gates import Gate, concluded
 from bench.listed import listed
-from bench.policies import Policy, Product, Random, Thompson, Tpe
+from bench.policies import Random
 from bench.recorded import recorded
 from bench.synthetic import LEVELS, Base, synthetic
 from bench.worlds import WORTH_TRYING, World
-from domain.config import LLMConfig
 from domain.decision.decide import decide
-from domain.decision.estimates import observation_of
-from domain.decision.history import Observation
-from domain.decision.pooling import pool_key
-from domain.decision.problem import DecisionProblem
-from domain.decision.recommend import recommend
 from domain.decision.strategy import StructuredPriorStrategy
 
-NOW = 1_760_000_000_000
-CANARY_MS = 1_200_000
-CANARY_REQUESTS = 300
-FIRST_REQUESTS = 3000
 AFTER = (5, 10, 20)
 RECORDED = Path(__file__).parent.parent.parent / "shared" / "traces" / "gsm8k_outcomes.csv"
 GROUPS = ("listed-9", "synthetic-8", "synthetic-2", "settings-2", "recorded-2")
 """Nine models at list prices, eight made-up ones, and two: whose model and maxTokens alone may be chosen,
 whose every setting may, and whose answers were recorded."""
-
-
-class Ours(Product):
-    """The product with the strategy that it has by default."""
-
-    strategy = StructuredPriorStrategy()
-
-
-POLICIES: dict[str, type[Policy]] = {
-    "random": Random,
-    "thompson": Thompson,
-    "tpe": Tpe,
-    "product": Ours,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """How a canary is run: the share of traffic that it has, the share of answers that is scored, and whether
-    what is promoted becomes the incumbent of the next problem (`moving`) or is only named at the end."""
-
-    budget: int = 20
-    share: float = 0.1
-    judged: float = 1.0
-    moving: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A policy in a world: the share captured after each canary, and what was proposed and accepted."""
-
-    world: str
-    policy: str
-    captured: tuple[float, ...]
-    proposals: int
-    breaching: int
-    accepted: int
-    accepted_breaching: int
-    oracle: float
-
-
-def run(world: World, policy_name: str, seed: int, conditions: Conditions) -> Run:
-    """One policy in one world."""
-    rng = np.random.default_rng([seed, 77])
-    history = [_measured(world, world.incumbent, FIRST_REQUESTS, NOW, conditions.judged, rng)]
-    policy = POLICIES[policy_name](world, history[0], seed)
-    serving = world.incumbent
-    captured: list[float] = []
-    proposals, accepted = [], []
-    for step in range(conditions.budget):
-        at = NOW + step * CANARY_MS
-        incumbent = serving if conditions.moving else world.incumbent
-        problem = _problem(world, incumbent, history, at)
-        config = policy.propose(problem)
-        beside = round(CANARY_REQUESTS / conditions.share * (1 - conditions.share))
-        history.append(_measured(world, incumbent, beside, at + CANARY_MS, conditions.judged, rng))
-        if config is not None:
-            proposals.append(config)
-            seen = _measured(world, config, CANARY_REQUESTS, at + CANARY_MS, conditions.judged, rng)
-            history.append(seen)
-            policy.learn(seen)
-        named = recommend(_problem(world, incumbent, history, at + CANARY_MS))
-        if named is not None and pool_key(named) != pool_key(serving):
-            serving = named
-            accepted.append(named)
-        captured.append(_captured(world, serving))
-    return Run(
-        world=world.name,
-        policy=policy_name,
-        captured=tuple(captured),
-        proposals=len(proposals),
-        breaching=sum(world.breaches(config) for config in proposals),
-        accepted=len(accepted),
-        accepted_breaching=sum(world.breaches(config) for config in accepted),
-        oracle=world.oracle,
-    )
-
-
-def _problem(world: World, incumbent: LLMConfig, history: Sequence[Observation], now: int) -> DecisionProblem:
-    return DecisionProblem(
-        service="bench",
-        incumbent=incumbent,
-        objectives=world.objectives,
-        constraints=world.constraints,
-        search_space=world.space,
-        history=list(history),
-        now=now,
-    )
-
-
-def _measured(
-    world: World, config: LLMConfig, n: int, at: int, judged: float, rng: np.random.Generator
-) -> Observation:
-    return observation_of(config, world.serve(config, n, rng).totals(at, judged, rng))
-
-
-def _captured(world: World, config: LLMConfig) -> float:
-    if world.oracle < WORTH_TRYING or world.breaches(config):
-        return 0.0
-    return max(world.gain(config), 0.0) / world.oracle
 
 
 def worlds_of(group: str, seed: int, base: Base, options: argparse.Namespace) -> list[World]:
@@ -183,24 +74,30 @@ def summary(runs: Sequence[Run]) -> dict[str, float]:
     after = {
         f"captured{n}": mean(r.captured[n - 1] for r in worth) for n in AFTER if n <= len(runs[0].captured)
     }
-    return {key: round(value, 3) for key, value in after.items()} | {
-        "tasks": len(worth),
-        "proposals": proposals,
-        "breachingProposals": round(sum(r.breaching for r in runs) / max(proposals, 1), 3),
-        "accepted": accepted,
-        "acceptedBreaching": sum(r.accepted_breaching for r in runs),
-    }
+    within = [0.05 <= below <= 0.95 for r in runs for each in r.foretold for below in each.below.values()]
+    kept = {"within90": round(mean(within), 3)} if within else {}
+    return (
+        {key: round(value, 3) for key, value in after.items()}
+        | kept
+        | {
+            "tasks": len(worth),
+            "proposals": proposals,
+            "breachingProposals": round(sum(r.breaching for r in runs) / max(proposals, 1), 3),
+            "accepted": accepted,
+            "acceptedBreaching": sum(r.accepted_breaching for r in runs),
+        }
+    )
 
 
 def decision_seconds(observations: int, seed: int = 1, repeats: int = 7) -> float:
     """The median time of a decision over nine models with so many past configurations."""
     world = listed(seed, Base(), scored=True)
     rng = np.random.default_rng(seed)
-    first = _measured(world, world.incumbent, FIRST_REQUESTS, NOW, 1.0, rng)
+    first = measured(world, world.incumbent, FIRST_REQUESTS, NOW, 1.0, rng)
     chooser = Random(world, first, seed)
-    problem = _problem(world, world.incumbent, [first], NOW)
+    problem = problem_of(world, world.incumbent, [first], NOW)
     tried = [chooser.propose(problem) for _ in range(observations - 1)]
-    seen = [_measured(world, config, 100, NOW, 1.0, rng) for config in tried if config is not None]
+    seen = [measured(world, config, 100, NOW, 1.0, rng) for config in tried if config is not None]
     problem = problem.model_copy(update={"history": [first, *seen]})
     strategy, taken = StructuredPriorStrategy(), []
     for _ in range(repeats):
@@ -271,12 +168,13 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fixed", action="store_true", help="name what to promote, and never promote it")
     parser.add_argument("--recorded", type=Path, default=RECORDED, help="recorded outcomes, CSV")
     parser.add_argument("--workers", type=int, default=1, help="processes (1)")
+    parser.add_argument("--draw", type=Path, help="a folder for the pictures of docs/decisions.md")
     parser.add_argument("--no-times", action="store_true", help="leave out the times of decisions")
     return parser.parse_args(arguments)
 
 
-def measure(options: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
-    """Figures by group and policy."""
+def measure(options: argparse.Namespace) -> dict[str, list[Run]]:
+    """Every run by group; a group without tasks is left out."""
     base = Base(options.cost, options.latency, options.quality)
     conditions = Conditions(options.budget, options.share, options.judged, not options.fixed)
     tasks = [(group, seed) for group in options.groups for seed in options.seeds]
@@ -284,17 +182,19 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, dict[str, float]
     with ProcessPoolExecutor(options.workers) as pool:
         for group, runs in pool.map(partial(_task, options, base, conditions), tasks):
             by_group[group] += runs
-    return {
-        group: {name: summary([r for r in runs if r.policy == name]) for name in options.policies}
-        for group, runs in by_group.items()
-        if runs
-    }
+    return {group: runs for group, runs in by_group.items() if runs}
 
 
 def main() -> int:
     options = parsed()
     print(f"{'tasks':<12} {'':<9} {'after 5/10/20':>15} {'':>5}   {'in breach: tried':<16} kept")
-    found = measure(options)
+    runs = measure(options)
+    found = {
+        group: {name: summary([r for r in each if r.policy == name]) for name in options.policies}
+        for group, each in runs.items()
+    }
+    if options.draw is not None:
+        pictures.draw(options.draw, runs)
     for group, by_policy in found.items():
         for name, figures in by_policy.items():
             _print(group, name, figures)

@@ -14,6 +14,7 @@ from domain.config import LLMConfig
 from domain.decision.decide import decide
 from domain.decision.history import Observation
 from domain.decision.problem import DecisionProblem, Skip, Strategy
+from domain.plan import OptimizationPlan
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -26,6 +27,8 @@ class Policy(ABC):
         self.world = world
         self.first = first
         self.rng = np.random.default_rng(seed)
+        self.plans: list[OptimizationPlan] = []
+        """What was predicted of each canary, by a policy that predicts."""
 
     @abstractmethod
     def propose(self, problem: DecisionProblem) -> LLMConfig | None:
@@ -73,7 +76,10 @@ class Product(Policy):
 
     def propose(self, problem: DecisionProblem) -> LLMConfig | None:
         outcome = decide(problem, self.strategy)
-        return None if isinstance(outcome, Skip) else outcome.recommended_config
+        if isinstance(outcome, Skip):
+            return None
+        self.plans.append(outcome)
+        return outcome.recommended_config
 
 
 class Random(Policy):

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.decisions import POLICIES, RECORDED, Conditions, Run, gates_of, parsed, run, summary, worlds_of
+from bench.decision_loop import POLICIES, Conditions, Run, run
+from bench.decisions import RECORDED, gates_of, parsed, summary, worlds_of
 from bench.listed import listed
 from bench.recorded import MODELS, recorded
 from bench.synthetic import LEVELS, Base, synthetic
