@@ -15,6 +15,7 @@ from domain.totals import Totals
 from storage import analytics, observations, rollouts, rollup_reader, rule_findings
 from storage.database import deadline
 from storage.rollup_reader import Question, Span
+from storage.rule_findings import PastFindings
 from storage.tables import Millis
 
 
@@ -34,11 +35,7 @@ async def dry_run(
     if request.start >= now:
         raise InvalidRequest("start: the future has not been recorded yet")
     laid = course(rules, request.start, end, request.step_ms)
-    async with deadline(session, analytics.QUERY_SECONDS):
-        totals = await _cells(session, service, rules, laid)
-        first = await _first_minute(session, service)
-    known = await rule_findings.past(session, service, laid.moments[0], laid.moments[-1] + 1)
-    past = Past(laid, totals, first)
+    past, known = await recorded(session, service, rules, laid)
     return DryRunResponse(
         start=laid.moments[0],
         end=laid.moments[-1],
@@ -46,6 +43,21 @@ async def dry_run(
         moments=len(laid.moments),
         rules=await asyncio.to_thread(rehearse, rules, laid, past, known),
     )
+
+
+async def recorded(
+    session: AsyncSession, service: str, rules: Sequence[Rule], laid: Course
+) -> tuple[Past, PastFindings]:
+    """What was reported and found of a service, as far as some rules ask, over a course laid out for them.
+
+    Raises:
+        TimedOut: it takes too long.
+    """
+    async with deadline(session, analytics.QUERY_SECONDS):
+        totals = await _cells(session, service, rules, laid)
+        first = await _first_minute(session, service)
+    known = await rule_findings.past(session, service, laid.moments[0], laid.moments[-1] + 1)
+    return Past(laid, totals, first), known
 
 
 async def _cells(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.analysis.agreement import agreeing
 from domain.analysis.anomaly import Anomaly
 from domain.analysis.trends import Trend
 from domain.conditions import SEVERITIES, Severity
@@ -57,8 +58,9 @@ def _reading(trend: Trend) -> TrendReading:
 
 
 def _gravest(anomalies: Iterable[Anomaly]) -> Mapping[str, Severity]:
+    """The gravest of each metric, of those that are sure enough to act on."""
     found: dict[str, Severity] = {}
-    for anomaly in anomalies:
+    for anomaly in (each for group in agreeing(anomalies) for each in group.anomalies):
         before = found.get(anomaly.metric, "low")
         found[anomaly.metric] = max(before, anomaly.severity, key=SEVERITIES.index)
     return found

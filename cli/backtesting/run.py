@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from activities import problems
 from activities.numeric import one_blas_thread
 from cli.backtesting.outcomes import Outcomes
+from cli.backtesting.rules import RulesReplay, read_rules
 from domain.analytics import DAY_MS, HOUR_MS, MAX_WINDOW_MS
 from domain.backtest.lines import Decision, merged, summarized
 from domain.backtest.report import Backtest, Heading
 from domain.backtest.ticks import cell_length, ticks
-from domain.decision.decide import decide
 from domain.decision.problem import DecisionProblem, Rejection, Skip, Strategy, Traffic
 from domain.errors import InvalidRequest
 from domain.policy import ServicePolicy
@@ -52,6 +52,7 @@ class Replay:
     moments: range
     record: Record
     refused: list[Rejection]
+    rules: RulesReplay
 
 
 async def run_backtest(
@@ -94,7 +95,8 @@ async def load(database: Database, options: Options) -> Replay:
             session, await served.read(session, service), _extent(options, moments, now)
         )
         refused = await problems.rejections(session, service, moments[0] - problems.REJECTED_MS)
-    return Replay(moments, history, refused)
+        rules = await read_rules(session, options.policy, moments)
+    return Replay(moments, history, refused, rules)
 
 
 def _extent(options: Options, moments: range, now: int) -> Extent:
@@ -118,11 +120,11 @@ def _decisions(
 
 
 def decision(replay: Replay, policy: ServicePolicy, moment: int, strategy: Strategy) -> Decision:
-    """What the policy says at a moment (ms). This is where the policy's rules would be asked first."""
+    """What the policy says at a moment (ms): its rules first, then the optimizer."""
     problem, version = problem_at(replay, policy, moment)
     if problem is None:
         return Decision(moment, Skip(reasoning="No configuration is known to have been served."))
-    outcome = decide(problem, strategy)
+    outcome = replay.rules.decide(problem, strategy, replay.record.versions)
     return Decision(moment, outcome, None if isinstance(outcome, Skip) else problem, version)
 
 
@@ -152,12 +154,13 @@ def _heading(options: Options, replay: Replay) -> Heading:
         since=replay.moments[0],
         until=replay.moments[-1],
         every_seconds=options.every_ms / 1000,
-        notes=list(_notes(options.policy, replay.record.extent.history_cell)),
+        notes=list(_notes(options.policy, replay)),
     )
 
 
-def _notes(policy: ServicePolicy, cell: int) -> Iterator[str]:
+def _notes(policy: ServicePolicy, replay: Replay) -> Iterator[str]:
     """How the replay was done, as far as a reader has to know it."""
+    cell = replay.record.extent.history_cell
     yield (
         "Each proposal is judged by itself against the configuration that was served then (one step): the "
         "record goes on as it did, and does not follow what is proposed."
@@ -167,8 +170,7 @@ def _notes(policy: ServicePolicy, cell: int) -> Iterator[str]:
         "arrived later: of reports that came late the replay knows more than a run would have known."
     )
     yield "What a proposal that was not served from then on would have come to is unknown: it is not guessed."
-    if policy.rules:
-        yield f"The policy's rules ({len(policy.rules)}) are not part of the backtest yet."
+    yield from replay.rules.notes
     if policy.triggers:
         yield f"The policy's triggers ({len(policy.triggers)}) start nothing here: decisions are on schedule."
 

@@ -1,6 +1,6 @@
 """Rules held against the recorded past: when each would have fired, moment by moment."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import gcd
 
 from pydantic import Field
@@ -99,9 +99,19 @@ def rehearse(
     rules: Sequence[Rule], laid: Course, past: Past, findings: Callable[[int], Findings]
 ) -> list[RuleRehearsal]:
     """What each rule would have done, its cooldown and daily cap kept; one that is switched off as if on."""
+    known = signals(rules, laid, past, findings)
+    return [_rehearse(rule, laid.moments, known) for rule in rules]
+
+
+def signals(
+    rules: Sequence[Rule], laid: Course, past: Past, findings: Callable[[int], Findings]
+) -> list[Moment]:
+    """What rules go by at each of the moments of a course that was laid out for them."""
     _slide_all(rules, laid, past)
-    known = {at: findings(at) for at in laid.moments}
-    return [_rehearse(rule, laid, past, known) for rule in rules]
+    return [
+        Moment(past, laid.reach + index * laid.stride, laid.length, findings(at))
+        for index, at in enumerate(laid.moments)
+    ]
 
 
 def _slide_all(rules: Sequence[Rule], laid: Course, past: Past) -> None:
@@ -114,13 +124,12 @@ def _slide_all(rules: Sequence[Rule], laid: Course, past: Past) -> None:
         past.slide(window, (end - back * size for end in ends for back in range(count)))
 
 
-def _rehearse(rule: Rule, laid: Course, past: Past, known: Mapping[int, Findings]) -> RuleRehearsal:
+def _rehearse(rule: Rule, moments: Sequence[int], known: Sequence[Moment]) -> RuleRehearsal:
     times: list[int] = []
     fired: list[Firing] = []
     held, unknown, because = 0, 0, None
-    for index, at in enumerate(laid.moments):
-        end = laid.reach + index * laid.stride
-        found = evaluate(rule.condition, Moment(past, end, laid.length, known[at]))
+    for at, moment in zip(moments, known, strict=True):
+        found = evaluate(rule.condition, moment)
         if found.truth == "unknown":
             unknown, because = unknown + 1, found.words
         if not found.holds:

@@ -253,17 +253,55 @@ async def test_nothing_is_written_and_nothing_could_be(database: Database, tmp_p
             await services.note(session, ["search"])
 
 
-async def test_rules_and_triggers_of_the_file_are_said_to_be_left_out(
+def ruled(action: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A policy with a rule that holds whenever anything is served."""
+    condition = {"metric": "requests.count", "op": ">", "value": 0, "window": "1h"}
+    return {**POLICY, "rules": [{"id": "r", "condition": condition, "action": action, **fields}]}
+
+
+async def test_a_rule_decides_as_it_would_have(database: Database, tmp_path: Path) -> None:
+    await first_day(database)
+    policy = ruled({"type": "config_change", "set": {"maxTokens": 333}}, priority=1, cooldownMs=0)
+    heading, lines, _ = await replayed(policy_file(tmp_path, policy))
+    (proposal, *others) = proposals(lines)
+    assert not others
+    assert proposal["config"]["maxTokens"] == 333
+    assert proposal["times"] >= 10
+    assert "Rule r: requests.count" in proposal["rationale"]
+    assert any("rules (1) are asked at each decision" in note for note in heading["notes"])
+
+
+async def test_a_rule_s_cooldown_and_cap_hold_in_the_replay(database: Database, tmp_path: Path) -> None:
+    await first_day(database)
+    policy = ruled(
+        {"type": "config_change", "set": {"maxTokens": 333}}, priority=1, maxPerDay=2, cooldownMs=0
+    )
+    _, lines, _ = await replayed(policy_file(tmp_path, policy))
+    assert sum(p["times"] for p in proposals(lines) if p["config"]["maxTokens"] == 333) == 2
+
+
+async def test_a_rule_that_goes_back_names_the_version(database: Database, tmp_path: Path) -> None:
+    await first_day(database)
+    await make(database, change("chat", NEW, "immediate"))
+    await complete(database, await _only_rollout(database))
+    await pass_hours(database, 3)
+    await had(database, range(1, 3), "chat@2", model=NEW, quality=80.0)
+    policy = ruled({"type": "rollback", "toVersion": "chat@1"}, cooldownMs=0)
+    _, lines, _ = await replayed(policy_file(tmp_path, policy))
+    back = proposals(lines)[-1]
+    assert (back["incumbentVersion"], back["config"]["model"]) == ("chat@2", OLD)
+    assert back["rationale"].startswith("Rule r, back to chat@1: requests.count")
+
+
+async def test_rules_that_cannot_be_replayed_are_said_to_be_left_out(
     database: Database, tmp_path: Path
 ) -> None:
     await first_day(database)
     condition = {"metric": "errors", "op": ">", "value": 0.5, "window": "5m"}
-    rules = [{"id": "r", "condition": condition, "action": {"type": "experiment"}}]
-    given = {"rules": rules, "triggers": [{"condition": condition, "cooldownMs": 1}]}
-    heading, lines, _ = await replayed(policy_file(tmp_path, given))
-    assert any("rules (1) are not part of the backtest" in note for note in heading["notes"])
+    given = ruled({"type": "experiment"}) | {"triggers": [{"condition": condition, "cooldownMs": 1}]}
+    heading, *_ = await replayed(policy_file(tmp_path, given), "--every", "90")
+    assert any("rules (1) are left out" in note for note in heading["notes"])
     assert any("triggers (1) start nothing" in note for note in heading["notes"])
-    assert not proposals(lines)
 
 
 async def test_a_part_of_the_time_at_another_pace(database: Database, tmp_path: Path) -> None:

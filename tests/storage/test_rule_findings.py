@@ -76,6 +76,24 @@ async def test_open_anomalies_and_latest_trends_are_what_is_known(database: Data
     }
 
 
+async def test_a_weak_anomaly_counts_where_a_related_metric_bears_it_out(database: Database) -> None:
+    weak: dict[str, Any] = {"strength": 1.25}
+    async with database.transaction() as session:
+        session.add_all([series("chat"), series("mail")])
+        session.add(episode("ano_1", "low", 0, None, **weak))
+        session.add(episode("ano_2", "low", 0, None, metric="tokens.output", **weak))
+        session.add(episode("ano_3", "low", 0, None, metric="quality.avg", direction="down", **weak))
+        session.add(episode("ano_4", "low", 0, None, service="mail", **weak))
+    async with database.transaction() as session:
+        found = await rule_findings.present(session, ["chat", "mail"])
+    assert dict(found["chat"].anomalies or {}) == {
+        "latency.p95": "low",
+        "tokens.output": "low",
+        "quality.avg": "low",
+    }
+    assert found["mail"].anomalies == {}
+
+
 async def test_the_past_knows_the_anomalies_of_its_time(database: Database) -> None:
     async with database.transaction() as session:
         session.add(series("chat"))
