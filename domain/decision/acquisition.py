@@ -7,7 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from domain.decision.bounds import LEAST_FEASIBILITY, PER_REQUEST, Bound, soft_weight
+from domain.decision.bounds import (
+    LEAST_FEASIBILITY,
+    LEAST_ODDS_OF_A_GUESS,
+    PER_REQUEST,
+    Bound,
+    soft_weight,
+)
 from domain.decision.posterior import Array, Belief
 from domain.decision.responses import RESPONSES
 from domain.policy import Objective
@@ -20,6 +26,9 @@ BREACH_COST = 1.0
 
 AS_GOOD = 0.02
 """The fraction by which one score may lie below another and count as equal to it."""
+
+AS_LIKELY = 0.8
+"""The part of a feasibility at which another counts as about as high."""
 
 _SURE = 1e-12
 
@@ -139,20 +148,19 @@ def may_be_tried(
     """Which candidates may be tried, given the model of each and which models were `observed`.
 
     Of a model that was observed those whose predicted means keep every hard bound. Of one that never was,
-    what is predicted is a guess by its price or public score: there it is enough that the bounds may be kept
-    (with `guesses`), and only the candidate nearest to the incumbent's settings counts, so that what the
-    canary shows is the model's own.
+    what is predicted is a guess by its price or public score: there it is enough that each bound may be kept
+    (with `guesses`), and only one candidate counts, so that what the canary shows is the model's own: of
+    those that are about as likely as any of it to keep them all the nearest to the incumbent's settings.
     """
-    likely = appraisal.feasibility >= LEAST_FEASIBILITY
     known = np.array([model in observed for model in models], dtype=bool)
-    sound = likely & appraisal.keeps
-    nearest: dict[str, int] = {}
-    for index in np.flatnonzero((likely if guesses else sound) & ~known).tolist():
-        before = nearest.setdefault(models[index], index)
-        if closeness[index] > closeness[before]:
-            nearest[models[index]] = index
+    sound = appraisal.keeps & (appraisal.feasibility >= LEAST_FEASIBILITY)
+    first = np.all(appraisal.by_bound >= LEAST_ODDS_OF_A_GUESS, axis=0) if guesses else sound
     tries: Mask = sound & known
-    tries[list(nearest.values())] = True
+    for model in set(models) - observed:
+        likely = first & np.array([each == model for each in models], dtype=bool)
+        if likely.any():
+            likely &= appraisal.feasibility >= AS_LIKELY * appraisal.feasibility[likely].max()
+            tries[int(np.argmax(np.where(likely, closeness, -np.inf)))] = True
     return tries
 
 

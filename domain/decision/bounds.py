@@ -22,6 +22,9 @@ LEAST_FEASIBILITY = 0.15
 """To try is allowed at this probability of keeping every hard bound: a canary is small, and watched by a gate
 that holds it to the same bounds."""
 
+LEAST_ODDS_OF_A_GUESS = 0.1
+"""To try a model for the first time is allowed at this probability of keeping each hard bound."""
+
 _EXACT = 1e-12
 
 

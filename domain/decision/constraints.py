@@ -7,7 +7,7 @@ from domain.config import LLMConfig
 from domain.decision import wording
 from domain.decision.bounds import (
     DEFAULT_WINDOW_MS,
-    LEAST_FEASIBILITY,
+    LEAST_ODDS_OF_A_GUESS,
     PER_REQUEST,
     TRAFFIC_METRICS,
     Bound,
@@ -177,7 +177,7 @@ class _Judgement:
 
     def _may_hold(self, bound: Bound, estimate: Prediction) -> bool:
         guessed = self.context.first_try and bound.hard and bound.metric in RESPONSES
-        return guessed and odds(bound, estimate) >= LEAST_FEASIBILITY - _ROUNDING
+        return guessed and odds(bound, estimate) >= LEAST_ODDS_OF_A_GUESS - _ROUNDING
 
     def _check_spent(self, bound: Bound) -> None:
         """A budget that is used up already is no fault of the configuration, but is said."""

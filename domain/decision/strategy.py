@@ -24,8 +24,8 @@ class StructuredPriorStrategy(Strategy):
     and measurements move it. Proposed is the candidate of the highest expected improvement times
     feasibility among those whose predicted means keep every hard constraint; among equals, that which
     changes least. Of a model never tried only the candidate nearest to the present settings counts, once,
-    and it need only be likely enough to keep them. In `pareto` mode a candidate must besides be predicted to
-    make no objective worse.
+    and it need only be likely enough to keep each of them. In `pareto` mode a candidate must besides be
+    predicted to make no objective worse.
     """
 
     def propose(self, problem: DecisionProblem) -> OptimizationPlan | Skip:

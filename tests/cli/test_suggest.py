@@ -87,7 +87,8 @@ def test_the_answer_is_the_workflows() -> None:
 
 def test_a_skip_says_why() -> None:
     dear = [{"type": "hard", "metric": "quality", "min": 85}]
-    answered = _one(_question(constraints=dear))
+    models = [_config(GPT4, score=86), _config(MIXTRAL, score=60)]
+    answered = _one(_question(constraints=dear, searchSpace={"models": models}))
     assert set(answered) == {"decision", "reasoning"}
     assert answered["decision"] == "skip"
     assert "quality.avg >= 85" in answered["reasoning"]

@@ -100,7 +100,7 @@ def test_pareto_lets_no_objective_get_worse() -> None:
 def appraisal(ei: list[float], feasibility: list[float], keeps: list[bool] | None = None) -> Appraisal:
     zero = np.zeros(len(ei))
     kept = np.array(keeps or [True] * len(ei))
-    return Appraisal(zero, zero, np.array(feasibility), zero, np.array(ei), kept, np.zeros((0, len(ei))))
+    return Appraisal(zero, zero, np.array(feasibility), zero, np.array(ei), kept, np.array([feasibility]))
 
 
 def chosen(made: Appraisal) -> int | None:
@@ -131,9 +131,10 @@ def test_what_breaks_a_bound_by_its_mean_is_never_chosen() -> None:
 
 
 def test_a_model_that_was_never_tried_is_tried_once_on_a_guess() -> None:
-    models, closeness = ["known", "new", "new", "late"], np.array([1.0, 0.3, 0.6, 0.9])
-    made = appraisal([1.0] * 4, [0.5, 0.3, 0.2, 0.14], [False] * 4)
-    assert may_be_tried(made, models, {"known"}, closeness).tolist() == [False, False, True, False]
+    models, closeness = ["known", "new", "new", "new", "late"], np.array([1.0, 0.3, 0.6, 0.9, 0.9])
+    made = appraisal([1.0] * 5, [0.5, 0.3, 0.25, 0.1, 0.09], [False] * 5)
+    # The nearest of those that are about as likely as any to keep the bound.
+    assert may_be_tried(made, models, {"known"}, closeness).tolist() == [False, False, True, False, False]
     assert not may_be_tried(made, models, {"known"}, closeness, guesses=False).any()
     assert not may_be_tried(made, models, set(models), closeness).any(), "what is measured is no guess"
 
