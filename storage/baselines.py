@@ -1,7 +1,6 @@
 """Baselines as they are kept, and what is measured by hand: the golden one."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -12,6 +11,7 @@ from domain.analysis.points import Series
 from domain.analytics import DAY_MS, HOUR_MS, MAX_WINDOW_MS
 from domain.baseline import Baseline, BaselineKind, GoldenRequest
 from domain.errors import InvalidRequest, NotFound
+from domain.times import told
 from domain.totals import Totals
 from storage import analytics, rollup_reader, series, services
 from storage.database import deadline
@@ -37,7 +37,7 @@ async def stored(session: AsyncSession, names: Sequence[str] | None) -> list[Bas
 
 def _told(record: BaselineRecord) -> Baseline:
     words = _WORDS.get(record.kind, f"Before {record.about} began to be served")
-    span = f"the reports from {_clock(record.since)} to {_clock(record.until)} UTC"
+    span = f"the reports from {told(record.since)} to {told(record.until)} UTC"
     by = "" if record.created_by == "schedule" else f", by {record.created_by}"
     return Baseline.model_validate(
         {
@@ -109,7 +109,7 @@ async def set_golden(session: AsyncSession, request: GoldenRequest, *, by: str) 
         kept = await _reference(session, request.service, since, until)
     if not totals.n:
         raise InvalidRequest(
-            f"start, end: {request.service} had no request from {_clock(since)} to {_clock(until)} UTC"
+            f"start, end: {request.service} had no request from {told(since)} to {told(until)} UTC"
         )
     await put(
         session,
@@ -151,7 +151,3 @@ async def remove_golden(session: AsyncSession, service: str) -> Baseline:
         raise NotFound(f"{service!r} has no golden baseline")
     await session.delete(record)
     return _told(record)
-
-
-def _clock(at: int) -> str:
-    return f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H:%M}"

@@ -9,7 +9,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import delete, select, text, update
@@ -29,6 +28,7 @@ from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS
 from domain.conditions import SEVERITIES, WINDOW_MS
 from domain.ids import new_id
 from domain.metrics import WATCHED
+from domain.times import moment
 from storage import progress, series
 from storage.baseline_refresh import served_since
 from storage.events import emit
@@ -184,8 +184,8 @@ async def _keep(session: AsyncSession, window: WatchedWindow, read: Mapping[Key,
             "services": [service for service, _ in read],
             "metrics": [metric for _, metric in read],
             "states": states,
-            "until": [_time(found.until) for found in read.values()],
-            "seen": [_time(found.seen_at) for found in read.values()],
+            "until": [moment(found.until) for found in read.values()],
+            "seen": [moment(found.seen_at) for found in read.values()],
         },
     )
 
@@ -321,7 +321,3 @@ def _window(row: AnomalyEpisode) -> WatchedWindow:
 
 def _rank(severity: str | None) -> int:
     return -1 if severity is None else SEVERITIES.index(severity)
-
-
-def _time(millis: int) -> datetime:
-    return datetime.fromtimestamp(millis / 1000, UTC)

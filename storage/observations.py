@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select, text
@@ -15,6 +14,7 @@ from domain.conditions import WINDOW_MS, Window
 from domain.config import LLMConfig
 from domain.reports import MAX_AHEAD_MS
 from domain.scope import parse_scope
+from domain.times import moment
 from domain.totals import Amount, Totals
 from storage import rollup_reader
 from storage.rollup_reader import Question, Span
@@ -133,9 +133,9 @@ async def arms(
         "canary_provider": canary.config.provider,
         "canary_model": canary.config.model,
         "told_apart": control.config.model_key != canary.config.model_key,
-        "since": _time(since),
-        "requests_since": _time(since - DAY_MS),
-        "until": _time(until),
+        "since": moment(since),
+        "requests_since": moment(since - DAY_MS),
+        "until": moment(until),
     }
     found: dict[str, tuple[Samples, Samples]] = {}
     requests = text(f"""
@@ -287,7 +287,3 @@ async def windows(session: AsyncSession, service: str) -> Windows:
         shorter_ms = length
     known = await session.get(Service, service)
     return await asyncio.to_thread(windows_of, until, found, known.created_at if known else None)
-
-
-def _time(millis: int) -> datetime:
-    return datetime.fromtimestamp(millis / 1000, UTC)

@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from rich import box
 from rich.console import Console
@@ -15,6 +14,7 @@ from rich.text import Text
 from cli.backtesting.run import Progress
 from domain.backtest.report import Backtest, Compared, Kept, Proposal, Skipped, Summary
 from domain.decision import wording
+from domain.times import told
 
 _COLOURS = {"better": "green", "worse": "red", "rolled_back": "red", "undecided": "yellow", "unknown": "dim"}
 _ORDER = ("better", "worse", "rolled_back", "undecided", "unknown")
@@ -44,7 +44,7 @@ def print_tables(report: Backtest) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=_PAGE_WIDTH)
     heading = report.heading
     every = wording.duration(1000 * heading.every_seconds)
-    span = f"{_clock(heading.since)} to {_clock(heading.until)} UTC, a decision every {every}"
+    span = f"{told(heading.since)} to {told(heading.until)} UTC, a decision every {every}"
     console.print(Text.assemble((heading.service, "bold"), f": {span}"))
     for note in heading.notes:
         console.print(Text(f"- {note}"))
@@ -146,9 +146,5 @@ def _print_summary(console: Console, summary: Summary) -> None:
 
 
 def _span(line: Proposal | Skipped) -> str:
-    first, last = _clock(line.since), _clock(line.until)
+    first, last = told(line.since), told(line.until)
     return first if line.times == 1 else f"{first} .. {last}"
-
-
-def _clock(at: int) -> str:
-    return f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H:%M}"

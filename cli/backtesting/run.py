@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from activities import problems
 from activities.numeric import one_blas_thread
@@ -15,6 +14,7 @@ from domain.backtest.ticks import cell_length, ticks
 from domain.decision.problem import DecisionProblem, Rejection, Skip, Strategy, Traffic
 from domain.errors import InvalidRequest
 from domain.policy import ServicePolicy
+from domain.times import told
 from storage import record, rollouts, served, services
 from storage.database import Database
 from storage.record import Extent, Record
@@ -88,7 +88,7 @@ async def load(database: Database, options: Options) -> Replay:
         first = await record.first_hour(session, service, since, until)
         if first is None:
             raise BacktestError(
-                f"no request of {service} is on record from {_clock(since)} to {_clock(until)}"
+                f"no request of {service} is on record from {told(since)} to {told(until)} UTC"
             )
         moments = ticks(max(since, first), until, options.every_ms)
         history = await record.read(
@@ -173,7 +173,3 @@ def _notes(policy: ServicePolicy, replay: Replay) -> Iterator[str]:
     yield from replay.rules.notes
     if policy.triggers:
         yield f"The policy's triggers ({len(policy.triggers)}) start nothing here: decisions are on schedule."
-
-
-def _clock(at: int) -> str:
-    return f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H:%M} UTC"

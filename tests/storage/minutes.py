@@ -1,10 +1,11 @@
 """Reports of past minutes that arrived in their time, by the thousand."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import asyncpg
 
 from domain.analytics import MINUTE_MS
+from domain.times import moment
 from storage.database import Database
 from storage.partitions import ensure_day
 from storage.rollups import Roller
@@ -31,10 +32,6 @@ _SCORES = """
         FROM generate_series(0, $6::int - 1) AS n
     ) made
 """
-
-
-def moment(millis: int) -> datetime:
-    return datetime.fromtimestamp(millis / 1000, UTC)
 
 
 async def clock(database: Database) -> int:

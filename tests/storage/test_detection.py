@@ -11,6 +11,7 @@ from sqlalchemy import select
 from domain.analysis.watched import WATCHED_WINDOWS, WatchedWindow
 from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS
 from domain.metrics import WATCHED
+from domain.times import moment
 from storage import analysis, detection, services
 from storage.database import Database
 from storage.detection import Advance
@@ -204,16 +205,14 @@ async def test_an_anomaly_ends_when_nothing_more_is_heard_of_its_series(
     await minutes.had(database, silent - 3 * HOUR_MS, silent - 10 * MINUTE_MS)
     await minutes.had(database, silent - 10 * MINUTE_MS, silent, latency_ms=900.0)
     pool = await database.pool()
-    await pool.execute(
-        "INSERT INTO analysis_progress VALUES ('1m', $1)", minutes.moment(silent - 3 * HOUR_MS)
-    )
+    await pool.execute("INSERT INTO analysis_progress VALUES ('1m', $1)", moment(silent - 3 * HOUR_MS))
     await catch_up(database, "1m")
     (row,) = await episodes(database, "latency.avg")
     assert row.ended_at == silent
     # It speaks again, and is as it was before.
     before = await states(database)
     await minutes.had(database, now - 2 * MINUTE_MS, now)
-    await pool.execute("UPDATE analysis_progress SET until = $1", minutes.moment(now - 2 * MINUTE_MS))
+    await pool.execute("UPDATE analysis_progress SET until = $1", moment(now - 2 * MINUTE_MS))
     monkeypatch.setattr(detection, "MARGIN_MS", 0)
     await catch_up(database, "1m")
     assert (await states(database))["chat", "1m", "latency.avg"] != before["chat", "1m", "latency.avg"]
