@@ -55,8 +55,9 @@ bench-anomalies bench-significance bench-analysis bench-watch bench-backtest: in
 	$(BIN)/python -m $(subst -,.,$@)
 
 # What decisions are worth in worlds of known truth; the machine's BLAS threads only get in each other's way.
+# DRAW=docs/images draws the pictures of docs/decisions.md from the same runs.
 bench-decisions: install
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.decisions
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.decisions $(if $(DRAW),--draw $(DRAW))
 
 # From a commit to its subscribers, and from an emergency stop to every replica.
 bench-events bench-stop: install temporal

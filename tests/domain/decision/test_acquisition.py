@@ -16,8 +16,9 @@ from domain.decision.acquisition import (
     non_dominated,
     objective_weights,
 )
-from domain.decision.bounds import Bound, metric_bounds
+from domain.decision.bounds import Bound, metric_bounds, odds
 from domain.decision.posterior import Array, Belief
+from domain.decision.responses import RESPONSES
 from domain.policy import Constraint, Objective
 
 
@@ -152,3 +153,30 @@ def test_the_front_is_what_brute_force_finds(points: list[list[int]]) -> None:
     gains: Array = np.array(points, dtype=np.float64)
     front = [not any(o[0] >= p[0] and o[1] >= p[1] and o != p for o in points) for p in points]
     assert non_dominated(gains).tolist() == front
+
+
+@pytest.mark.parametrize("error", [0.001, 0.04, 1.0])
+@pytest.mark.parametrize("best", [None, 0.05])
+def test_a_canary_is_worth_what_its_measurement_will_be(error: float, best: float | None) -> None:
+    """E[max(0, m + s²/(s² + e²) (y - m) - best)] over the measurement y, of variance s² + e²."""
+    mean, sd = 0.1, 0.2
+    beliefs = {"quality.avg": belief([0.8 + mean], sd, incumbent=0.8)}
+    made = appraise(beliefs, {"quality.avg": 1.0}, [], noise={"quality.avg": error}, best=best)
+    measured = norm(mean, (sd**2 + error) ** 0.5)
+
+    def improvement(y: float) -> float:
+        return max(0.0, mean + sd**2 / (sd**2 + error) * (y - mean) - (best or 0.0)) * measured.pdf(y)
+
+    expected, _ = quad(improvement, mean - 15, mean + 15, points=[mean - 1, mean, mean + 1], limit=400)
+    assert made.ei[0] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("value", [55.0, 70.0, 82.0])
+def test_the_odds_of_an_interval_are_those_of_its_distribution(value: float) -> None:
+    given = RESPONSES["quality.avg"].prediction(0.7, 0.1, 0)
+    found = odds(bound(metric="quality", min=value), given)
+    assert found == pytest.approx(norm.sf((value / 100 - 0.7) / 0.1), rel=1e-9)
+    cut_off = RESPONSES["quality.avg"].prediction(0.95, 0.1, 0)
+    assert odds(bound(metric="quality", max=value), cut_off) == pytest.approx(
+        norm.cdf((value / 100 - 0.95) / 0.1), rel=1e-9
+    )
