@@ -17,7 +17,6 @@ from infra.supervisor import Child, server_environment
 
 PORT_TAKEN = re.compile("address already in use", re.IGNORECASE)
 PORT_ATTEMPTS = 5
-START_LIMIT_SECONDS = 60.0
 POLL_SECONDS = 0.02
 
 
@@ -36,6 +35,7 @@ class Component(ABC):
     preferred_ports: tuple[int | None, ...]
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     orphan_signal: ClassVar[signal.Signals] = signal.SIGKILL
+    start_limit_seconds: ClassVar[float] = 60.0
 
     def __init__(self, data_dir: Path, lock: int) -> None:
         """Takes the stack's data folder, resolved, and its lock, which the processes keep open."""
@@ -125,13 +125,13 @@ class Component(ABC):
 
     async def _launch(self, program: Path) -> Child:
         child = await self._spawn(self.command(program))
-        deadline = time.monotonic() + START_LIMIT_SECONDS
+        deadline = time.monotonic() + self.start_limit_seconds
         try:
             while not await self.ready(child.pid):
                 if child.exit_code is not None:
                     raise child.failed(f"ended at its start, with code {child.exit_code}")
                 if time.monotonic() > deadline:
-                    raise child.failed(f"did not answer within {START_LIMIT_SECONDS:.0f} s")
+                    raise child.failed(f"did not answer within {self.start_limit_seconds:.0f} s")
                 await asyncio.sleep(POLL_SECONDS)
         except BaseException:
             await asyncio.shield(child.stop())

@@ -6,7 +6,7 @@ them on.
 """
 
 from dataclasses import dataclass, replace
-from math import exp, log
+from math import exp, log, sqrt
 
 from domain.decision.history import MetricEstimate
 from domain.plan import Prediction
@@ -43,12 +43,13 @@ class Response:
     worth: float
     slack: float
 
-    def modelled(self, estimate: MetricEstimate) -> tuple[float, float]:
-        """Mean and standard error on the modelled scale."""
+    def modelled(self, estimate: MetricEstimate, trials: int = 1) -> tuple[float, float]:
+        """Mean and standard error on the modelled scale, of an estimate pooled from so many measurements."""
+        least = self.se_floor / sqrt(trials)
         if not self.logarithmic:
-            return estimate.mean / self.unit, max(estimate.se / self.unit, self.se_floor)
+            return estimate.mean / self.unit, max(estimate.se / self.unit, least)
         mean = max(estimate.mean, _SMALLEST)
-        return log(mean), max(estimate.se / mean, self.se_floor)
+        return log(mean), max(estimate.se / mean, least)
 
     def modelled_value(self, value: float) -> float:
         """A value, a bound for example, on the modelled scale."""

@@ -225,12 +225,15 @@ def _means(response: Response, configs: Sequence[LLMConfig], priors: Priors) -> 
 
 
 def _measured(response: Response, pooled: Sequence[Observation]) -> tuple[Array, Array]:
-    """Values and error variances on the modelled scale; NaN where the metric was not measured."""
+    """Values and error variances on the modelled scale; NaN where the metric was not measured.
+
+    What varies from one measurement to the next evens out over several.
+    """
     values, variances = np.full(len(pooled), np.nan), np.full(len(pooled), np.nan)
     for index, observation in enumerate(pooled):
         if estimate := observation.metrics.get(response.metric):
-            mean, se = response.modelled(estimate)
-            values[index], variances[index] = mean, se**2 + response.noise**2
+            mean, se = response.modelled(estimate, observation.trials)
+            values[index], variances[index] = mean, se**2 + response.noise**2 / observation.trials
     return values, variances
 
 

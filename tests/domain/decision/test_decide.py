@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from domain.decision.candidates import REJECTED_FOR_MS
 from domain.decision.decide import decide, validate_plan
 from domain.decision.estimates import observation_of
+from domain.decision.foresight import foresee
 from domain.decision.pooling import pool_key
 from domain.decision.problem import DecisionProblem, Rejection, Skip, Strategy, Traffic
 from domain.decision.strategy import StructuredPriorStrategy
@@ -137,6 +138,17 @@ def test_a_measurement_is_never_taken_for_exact() -> None:
     prior, noise = 0.25**2 + 2 * 0.05**2, 2 * 0.03**2
     half_width = 1.64 * (prior * noise / (prior + noise)) ** 0.5
     assert log(prediction.high / prediction.mean) == pytest.approx(half_width, rel=0.01)
+
+
+def test_what_varies_between_measurements_evens_out_over_several() -> None:
+    """Prior variance as above against (.03² + .03²)/9 after nine exact measurements."""
+    exact = observation(config(*MIXTRAL), cost=(0.001, 0.0)).model_copy(update={"trials": 9})
+    prediction = foresee(problem(history=[observation(config()), exact]), config(*MIXTRAL))
+    assert prediction is not None
+    cost = prediction.predictions["cost.avg"]
+    prior, noise = 0.25**2 + 2 * 0.05**2, 2 * 0.03**2 / 9
+    half_width = 1.64 * (prior * noise / (prior + noise)) ** 0.5
+    assert log(cost.high / cost.mean) == pytest.approx(half_width, rel=0.01)
 
 
 def test_pareto_trades_nothing() -> None:
