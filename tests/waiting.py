@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 180) -> None:
     """Return once a condition holds; fail where it does not in time."""
     async with asyncio.timeout(seconds):
         while True:

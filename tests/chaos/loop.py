@@ -97,7 +97,7 @@ class Loop:
         await self.start_opened_rollout(deployment_id)
         return deployment_id
 
-    async def until_rollout(self, deployment_id: str, *statuses: str, seconds: float = 60) -> None:
+    async def until_rollout(self, deployment_id: str, *statuses: str, seconds: float = 180) -> None:
         async def reached() -> bool:
             return (await records.get_rollout(self.database, deployment_id)).status in statuses
 
@@ -131,7 +131,7 @@ class Loop:
 
         await until(ended)
 
-    async def until_run(self, optimization_id: str, *statuses: str, seconds: float = 60) -> None:
+    async def until_run(self, optimization_id: str, *statuses: str, seconds: float = 180) -> None:
         async def reached() -> bool:
             return (await records.get_run(self.database, optimization_id)).status in statuses
 
