@@ -110,11 +110,10 @@ def decision_seconds(observations: int, seed: int = 1, repeats: int = 7) -> floa
 def gates_of(found: dict[str, dict[str, dict[str, float]]]) -> list[Gate]:
     """What section 3 of the design asks, as far as it was measured."""
     gates = []
-    # 0.9 is asked of two models whose answers were recorded; of made-up pairs the best is often on a bound.
     floors = {
         "listed-9": 0.55,
         "synthetic-8": 0.50,
-        "synthetic-2": 0.70,
+        "synthetic-2": 0.90,
         "settings-2": 0.70,
         "recorded-2": 0.90,
     }

@@ -20,6 +20,7 @@ from genai_prices.types import (
 )
 
 from domain.policy import CandidateModel
+from domain.times import moment
 
 _PER_MILLION = 1e-6
 _NEWEST = datetime(9999, 1, 1, 12, tzinfo=UTC)
@@ -71,7 +72,7 @@ class _Listing:
     def in_force(self, at: int | None) -> _PriceList:
         if len(self.lists) == 1:
             return self.lists[0][1]
-        when = _NEWEST if at is None else datetime.fromtimestamp(at / 1000, UTC)
+        when = _NEWEST if at is None else moment(at)
         for constraint, prices in reversed(self.lists):
             if constraint is None or constraint.active(when):
                 return prices

@@ -1,29 +1,30 @@
 """A policy's rules in a backtest: how each stood at every decision, as a run would have found it."""
 
-from bisect import insort
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.analytics import MINUTE_MS
+from domain.conditions import Rule
 from domain.config import LLMConfig
 from domain.decision.foresight import foresee
 from domain.decision.problem import DecisionProblem, Skip, Strategy
 from domain.errors import InvalidRequest
 from domain.plan import OptimizationPlan
 from domain.policy import ServicePolicy
-from domain.rules.firing import Fired, Judged, fired_of, judge_all, key_of
+from domain.rules.firing import Fired, Judged, fired_of, judge_all
 from domain.rules.past import Moment
 from domain.rules.rehearsal import course, signals
-from domain.rules.ruling import RuledBack, rule_on
+from domain.rules.ruling import RuledBack, rule_on, rule_plan
 from storage import dry_runs
 
 
 class RulesReplay:
     """The rules of a policy at the moments of a replay; without `known` they are left out.
 
-    A rule's cooldown and daily cap count the decisions that it made in the replay itself.
+    A rule's cooldown and daily cap count the decisions that it made in the replay itself, which is asked in
+    the order of time.
     """
 
     def __init__(
@@ -41,8 +42,8 @@ class RulesReplay:
         judged = self._judged(problem.now)
         ruling = rule_on(problem, strategy, judged)
         for stands in judged:
-            if stands.key == f"rule/{ruling.rule}":
-                insort(self._times[stands.key], problem.now)
+            if isinstance(stands.subject, Rule) and stands.subject.id == ruling.rule:
+                self._times[stands.key].append(problem.now)
         match ruling.outcome:
             case RuledBack() as back:
                 return _plan_back(problem, back, versions)
@@ -55,8 +56,7 @@ class RulesReplay:
         return [] if known is None else judge_all(self._rules, known, self._fired(moment), moment)
 
     def _fired(self, moment: int) -> dict[str, Fired]:
-        keys = [key_of(rule) for rule in self._rules]
-        found = {key: fired_of(self._times[key], moment) for key in keys}
+        found = {key: fired_of(times, moment) for key, times in self._times.items()}
         return {key: fired for key, fired in found.items() if fired is not None}
 
 
@@ -89,14 +89,4 @@ def _plan_back(
     config = versions.get(back.to_version or "")
     if config is None or config == problem.incumbent:
         return Skip(reasoning=f"{back.reasoning} Which configuration that would have been is not replayed.")
-    foresight = foresee(problem, config)
-    return OptimizationPlan(
-        service=problem.service,
-        recommended_config=config,
-        expected_improvement=foresight.improvement if foresight else {},
-        predictions=foresight.predictions if foresight else {},
-        confidence=foresight.confidence if foresight else 0.5,
-        rationale=back.reasoning,
-        alternatives=[],
-        source="rule",
-    )
+    return rule_plan(problem, config, back.reasoning, foresee(problem, config))

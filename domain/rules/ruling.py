@@ -116,7 +116,10 @@ def _proposal(
         if rejection.config == config:
             return f"the health gate took that back: {rejection.reason}"
     foresight = foresee(problem, config)
-    plan = _plan(problem, rule, config, words, foresight)
+    change = wording.changes(problem.incumbent, config) or _other_changes(problem.incumbent, config)
+    plan = rule_plan(
+        problem, config, f"Rule {rule.id}: {words}. Hence {change}. {_foreseen(foresight)}", foresight
+    )
     result = validate_plan(problem, plan)
     if not result.is_valid:
         return f"it would breach hard constraints: {result.refusal}"
@@ -126,18 +129,17 @@ def _proposal(
     return _Proposal(rule, plan, foresight)
 
 
-def _plan(
-    problem: DecisionProblem, rule: Rule, config: LLMConfig, words: str, foresight: Foresight | None
+def rule_plan(
+    problem: DecisionProblem, config: LLMConfig, rationale: str, foresight: Foresight | None
 ) -> OptimizationPlan:
-    change = wording.changes(problem.incumbent, config) or _other_changes(problem.incumbent, config)
-    why = f"Rule {rule.id}: {words}. Hence {change}. {_foreseen(foresight)}"
+    """The plan of a rule, with what is foreseen of its configuration, if anything can be."""
     return OptimizationPlan(
         service=problem.service,
         recommended_config=config,
         expected_improvement=foresight.improvement if foresight else {},
         predictions=foresight.predictions if foresight else {},
         confidence=foresight.confidence if foresight else _UNTOLD,
-        rationale=why,
+        rationale=rationale,
         alternatives=[],
         source="rule",
     )
