@@ -10,6 +10,7 @@ from activities import problems
 from activities.problems import Observed
 from domain.analysis.windows import missing_in_words
 from domain.conditions import Rule
+from domain.decision.decide import is_first_try
 from domain.decision.problem import Skip, Strategy
 from domain.errors import Conflict, Stopped
 from domain.optimization import OptimizationRequest
@@ -142,7 +143,7 @@ class OptimizationActivities:
 
         Much may have happened since it was made: the run may have been held for days.
         """
-        part = await optimizations.part(session, arg.optimization_id, arg.service)
+        part, observed = await _observed(session, arg)
         if part.deployment_id is not None:
             return None
         stand = await brakes.of_service(session, policy)
@@ -150,8 +151,10 @@ class OptimizationActivities:
             await brakes.announce(session, arg.service, stand)
             return stand.refusal
         plan = OptimizationPlan.model_validate(part.plan)
-        config, predictions = plan.recommended_config, plan.predictions
-        result = await validate(session, Scope(arg.service), config, policy, predictions)
+        config, guessed = plan.recommended_config, is_first_try(plan, observed.history)
+        result = await validate(
+            session, Scope(arg.service), config, policy, plan.predictions, first_try=guessed
+        )
         if result.is_valid:
             return None
         alert(session, arg.service, "medium", "a configuration was refused", result.to_json())

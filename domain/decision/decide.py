@@ -1,6 +1,9 @@
 """The door to deciding: what holds for every strategy."""
 
+from collections.abc import Sequence
+
 from domain.decision.constraints import ValidationContext, validate_config
+from domain.decision.history import Observation
 from domain.decision.pooling import tokens_of
 from domain.decision.problem import DecisionProblem, Skip, Strategy
 from domain.decision.readiness import ruled_out
@@ -26,7 +29,6 @@ def decide(problem: DecisionProblem, strategy: Strategy) -> OptimizationPlan | S
 
 def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> ValidationResult:
     """A plan held against the constraints of its problem; the optimizer's own may go by a guess."""
-    tried = {observation.config.model_key for observation in problem.history if observation.n > 0}
     return validate_config(
         plan.recommended_config,
         constraints=problem.constraints,
@@ -37,6 +39,12 @@ def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> Validatio
             last_change_at=problem.last_change_at,
             traffic=problem.traffic,
             tokens=tokens_of(problem.history, problem.incumbent),
-            first_try=plan.source == "model" and plan.recommended_config.model_key not in tried,
+            first_try=is_first_try(plan, problem.history),
         ),
     )
+
+
+def is_first_try(plan: OptimizationPlan, history: Sequence[Observation]) -> bool:
+    """Whether a plan is the optimizer's guess at a model that nothing was observed of."""
+    tried = {observation.config.model_key for observation in history if observation.n > 0}
+    return plan.source == "model" and plan.recommended_config.model_key not in tried

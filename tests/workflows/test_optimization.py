@@ -189,6 +189,22 @@ async def test_a_plan_that_may_not_be_deployed_any_more_is_refused_with_an_alert
     assert "cooldown" in violation["message"]
 
 
+async def test_a_guess_at_a_model_never_tried_is_deployed_and_taken_back_where_it_was_wrong(lab: Lab) -> None:
+    floor = 88
+    await lab.service(constraints=[{"type": "hard", "metric": "quality.avg", "min": floor}])
+    optimization_id = await lab.open_run("chat")
+    (deployment_id,) = (await (await lab.start_run(optimization_id)).result()).deployments
+    result = (await lab.run_status(optimization_id)).result
+    assert result is not None
+    (plan,) = result.plans
+    assert plan.recommended_config == CANDIDATE
+    assert plan.predictions["quality.avg"].mean < floor < plan.predictions["quality.avg"].high
+    worse = Arm(result.deployments[0].config_version, CANDIDATE, cost_usd=0.0002, quality=80.0)
+    await lab.traffic(deployment_id, requests=2_000, canary=worse)
+    assert (await lab.handle(deployment_id).result()).status == "rolled_back"
+    assert await lab.served() == "chat@1"
+
+
 async def test_cancelling_a_run_leaves_the_rollout_that_it_started_alone(lab: Lab) -> None:
     await lab.service()
     optimization_id = await lab.open_run("chat")
