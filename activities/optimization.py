@@ -10,7 +10,7 @@ from activities import problems
 from activities.problems import Observed
 from domain.analysis.windows import missing_in_words
 from domain.conditions import Rule
-from domain.decision.decide import is_first_try
+from domain.decision.decide import is_guess
 from domain.decision.problem import Skip, Strategy
 from domain.errors import Conflict, Stopped
 from domain.optimization import OptimizationRequest
@@ -151,10 +151,8 @@ class OptimizationActivities:
             await brakes.announce(session, arg.service, stand)
             return stand.refusal
         plan = OptimizationPlan.model_validate(part.plan)
-        config, guessed = plan.recommended_config, is_first_try(plan, observed.history)
-        result = await validate(
-            session, Scope(arg.service), config, policy, plan.predictions, first_try=guessed
-        )
+        config, guessed = plan.recommended_config, is_guess(plan, observed.history)
+        result = await validate(session, Scope(arg.service), config, policy, plan.predictions, guess=guessed)
         if result.is_valid:
             return None
         alert(session, arg.service, "medium", "a configuration was refused", result.to_json())

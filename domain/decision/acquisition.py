@@ -1,6 +1,6 @@
 """What each candidate is worth: utility against the incumbent, feasibility, expected improvement."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from domain.decision.bounds import (
+    GUESSED_REQUESTS,
     LEAST_FEASIBILITY,
     LEAST_ODDS_OF_A_GUESS,
+    LEAST_ODDS_OF_A_RETRY,
     PER_REQUEST,
     Bound,
     soft_weight,
@@ -27,7 +29,7 @@ BREACH_COST = 1.0
 AS_GOOD = 0.02
 """The fraction by which one score may lie below another and count as equal to it."""
 
-AS_LIKELY = 0.8
+AS_LIKELY = 0.5
 """The part of a feasibility at which another counts as about as high."""
 
 _SURE = 1e-12
@@ -143,24 +145,34 @@ def expected_improvement(mean: Array, sd: Array, best: float) -> Array:
 
 
 def may_be_tried(
-    appraisal: Appraisal, models: Sequence[str], observed: Set[str], closeness: Array, *, guesses: bool = True
+    appraisal: Appraisal,
+    models: Sequence[str],
+    requests: Mapping[str, int],
+    closeness: Array,
+    *,
+    guesses: bool = True,
 ) -> Mask:
-    """Which candidates may be tried, given the model of each and which models were `observed`.
+    """Which candidates may be tried, given the model of each and how many `requests` of it were observed.
 
-    Of a model that was observed those whose predicted means keep every hard bound. Of one that never was,
-    what is predicted is a guess by its price or public score: there it is enough that each bound may be kept
-    (with `guesses`), and only one candidate counts, so that what the canary shows is the model's own: of
-    those that are about as likely as any of it to keep them all the nearest to the incumbent's settings.
+    Those whose predicted means keep every hard bound may. Of a model that was observed a little, and with
+    `guesses`, so may those that keep each bound well enough likely: a canary may fall short by chance. Of one
+    that never was, what is predicted goes by its price or public score: there it is enough that each bound
+    may be kept, and only one candidate counts, so that what the canary shows is the model's own: of those
+    that are about as likely as any of it to keep them all the nearest to the incumbent's settings.
     """
-    known = np.array([model in observed for model in models], dtype=bool)
-    sound = appraisal.keeps & (appraisal.feasibility >= LEAST_FEASIBILITY)
+    seen = np.array([requests.get(model, 0) for model in models])
+    likely = appraisal.feasibility >= LEAST_FEASIBILITY
+    sound = appraisal.keeps & likely
     first = np.all(appraisal.by_bound >= LEAST_ODDS_OF_A_GUESS, axis=0) if guesses else sound
-    tries: Mask = sound & known
-    for model in set(models) - observed:
-        likely = first & np.array([each == model for each in models], dtype=bool)
-        if likely.any():
-            likely &= appraisal.feasibility >= AS_LIKELY * appraisal.feasibility[likely].max()
-            tries[int(np.argmax(np.where(likely, closeness, -np.inf)))] = True
+    tries: Mask = sound & (seen > 0)
+    if guesses:
+        again = likely & np.all(appraisal.by_bound >= LEAST_ODDS_OF_A_RETRY, axis=0)
+        tries |= again & (seen > 0) & (seen < GUESSED_REQUESTS)
+    for model in {each for each, n in zip(models, seen, strict=True) if n == 0}:
+        of_model = first & np.array([each == model for each in models], dtype=bool)
+        if of_model.any():
+            of_model &= appraisal.feasibility >= AS_LIKELY * appraisal.feasibility[of_model].max()
+            tries[int(np.argmax(np.where(of_model, closeness, -np.inf)))] = True
     return tries
 
 

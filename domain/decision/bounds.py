@@ -22,8 +22,14 @@ LEAST_FEASIBILITY = 0.15
 """To try is allowed at this probability of keeping every hard bound: a canary is small, and watched by a gate
 that holds it to the same bounds."""
 
+GUESSED_REQUESTS = 700
+"""What is predicted of a model is a guess until so many of its requests were observed: two canaries."""
+
 LEAST_ODDS_OF_A_GUESS = 0.1
 """To try a model for the first time is allowed at this probability of keeping each hard bound."""
+
+LEAST_ODDS_OF_A_RETRY = 0.25
+"""To try it again while it is a guess is allowed at this one."""
 
 _EXACT = 1e-12
 

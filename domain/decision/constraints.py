@@ -34,15 +34,15 @@ class ValidationContext:
     """What is known when a configuration is judged.
 
     `now` and `last_change_at` in ms; `traffic` for budgets; `tokens` that the service's requests use, from
-    which cost follows by the price list where no prediction was made. On the `first_try` of a model its
-    predictions are guesses.
+    which cost follows by the price list where no prediction was made. Of a model that was observed a
+    little or not at all predictions are a `guess`.
     """
 
     now: int
     last_change_at: int | None = None
     traffic: Sequence[Traffic] = ()
     tokens: TokenUse | None = None
-    first_try: bool = False
+    guess: bool = False
 
 
 def validate_config(
@@ -56,10 +56,9 @@ def validate_config(
     """Judges a configuration, a plan's or a person's, against every constraint.
 
     A hard constraint breached is an error, a soft one a warning with its weight. A bound on a metric is held
-    against the predicted mean; a model's first try may be predicted past it where it may hold yet, which the
-    canary is to show under a gate with the same bound. Without a prediction (a change by hand) cost is worked
-    out from prices and observed tokens; what cannot be checked before the rollout is named in
-    `recommendations`.
+    against the predicted mean; a guess may be past it where it may hold yet, which the canary is to show
+    under a gate with the same bound. Without a prediction (a change by hand) cost is worked out from prices
+    and observed tokens; what cannot be checked before the rollout is named in `recommendations`.
     """
     judgement = _Judgement(config, search_space, dict(predictions or {}), context)
     for text in contradictions(constraints):
@@ -164,7 +163,7 @@ class _Judgement:
                 return
             self.recommendations.append(
                 f"{constraint_name(bound.constraint)}: {text}, as far as can be told of a model that was "
-                f"never tried here; {100 * odds(bound, estimate):.0f} % likely to be kept"
+                f"hardly tried here; {100 * odds(bound, estimate):.0f} % likely to be kept"
             )
         elif bound.hard and not (bound.keeps(estimate.low) and bound.keeps(estimate.high)):
             interval = (
@@ -176,7 +175,7 @@ class _Judgement:
             )
 
     def _may_hold(self, bound: Bound, estimate: Prediction) -> bool:
-        guessed = self.context.first_try and bound.hard and bound.metric in RESPONSES
+        guessed = self.context.guess and bound.hard and bound.metric in RESPONSES
         return guessed and odds(bound, estimate) >= LEAST_ODDS_OF_A_GUESS - _ROUNDING
 
     def _check_spent(self, bound: Bound) -> None:

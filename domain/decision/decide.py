@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from domain.decision.bounds import GUESSED_REQUESTS
 from domain.decision.constraints import ValidationContext, validate_config
 from domain.decision.history import Observation
-from domain.decision.pooling import tokens_of
+from domain.decision.pooling import requests_by_model, tokens_of
 from domain.decision.problem import DecisionProblem, Skip, Strategy
 from domain.decision.readiness import ruled_out
 from domain.plan import OptimizationPlan, ValidationResult
@@ -39,12 +40,12 @@ def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> Validatio
             last_change_at=problem.last_change_at,
             traffic=problem.traffic,
             tokens=tokens_of(problem.history, problem.incumbent),
-            first_try=is_first_try(plan, problem.history),
+            guess=is_guess(plan, problem.history),
         ),
     )
 
 
-def is_first_try(plan: OptimizationPlan, history: Sequence[Observation]) -> bool:
-    """Whether a plan is the optimizer's guess at a model that nothing was observed of."""
-    tried = {observation.config.model_key for observation in history if observation.n > 0}
-    return plan.source == "model" and plan.recommended_config.model_key not in tried
+def is_guess(plan: OptimizationPlan, history: Sequence[Observation]) -> bool:
+    """Whether a plan is the optimizer's guess at a model of which little was observed, or nothing."""
+    seen = requests_by_model(history).get(plan.recommended_config.model_key, 0)
+    return plan.source == "model" and seen < GUESSED_REQUESTS

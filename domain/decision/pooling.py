@@ -45,6 +45,14 @@ def pool(history: Sequence[Observation], incumbent: LLMConfig, now: int) -> list
     return [_merge(groups[key], incumbent if key == present else None, now) for key in largest[:MAX_POOLED]]
 
 
+def requests_by_model(history: Sequence[Observation]) -> dict[str, int]:
+    """How many requests of each model were observed, by model key."""
+    found: dict[str, int] = defaultdict(int)
+    for observation in history:
+        found[observation.config.model_key] += observation.n
+    return dict(found)
+
+
 def tokens_of(history: Sequence[Observation], incumbent: LLMConfig) -> TokenUse | None:
     """How many tokens the requests of the present configuration take, if it is known."""
     present = pool_key(incumbent)

@@ -19,7 +19,7 @@ from domain.decision.bounds import Bound, metric_bounds, soft_weight
 from domain.decision.candidates import Candidates
 from domain.decision.constraints import allows_model, cooldown_left
 from domain.decision.history import Observation
-from domain.decision.pooling import PoolKey, pool_key
+from domain.decision.pooling import PoolKey, pool_key, requests_by_model
 from domain.decision.posterior import Array, Belief, Geometry, Points
 from domain.decision.priors import Priors
 from domain.decision.problem import DecisionProblem
@@ -150,7 +150,7 @@ def weigh(
         tries=may_be_tried(
             appraisal,
             [config.model_key for config in left],
-            {observation.config.model_key for observation in pooled},
+            requests_by_model(pooled),
             near,
             guesses=problem.mode == "weighted",
         ),

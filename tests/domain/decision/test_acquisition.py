@@ -16,7 +16,7 @@ from domain.decision.acquisition import (
     non_dominated,
     objective_weights,
 )
-from domain.decision.bounds import Bound, metric_bounds, odds
+from domain.decision.bounds import GUESSED_REQUESTS, Bound, metric_bounds, odds
 from domain.decision.posterior import Array, Belief
 from domain.decision.responses import RESPONSES
 from domain.policy import Constraint, Objective
@@ -107,7 +107,7 @@ def appraisal(ei: list[float], feasibility: list[float], keeps: list[bool] | Non
 def chosen(made: Appraisal) -> int | None:
     """The choice among models that were all observed."""
     closeness = np.ones(len(made.gain))
-    return choose(made, closeness, may_be_tried(made, ["a"] * len(made.gain), {"a"}, closeness))
+    return choose(made, closeness, may_be_tried(made, ["a"] * len(made.gain), {"a": 3000}, closeness))
 
 
 @pytest.mark.parametrize(
@@ -131,13 +131,25 @@ def test_what_breaks_a_bound_by_its_mean_is_never_chosen() -> None:
     assert chosen(appraisal([9.0, 0.1], [0.9, 0.9], [False, True])) == 1
 
 
-def test_a_model_that_was_never_tried_is_tried_once_on_a_guess() -> None:
+def test_of_a_model_that_was_never_tried_one_candidate_is_tried_on_a_guess() -> None:
     models, closeness = ["known", "new", "new", "new", "late"], np.array([1.0, 0.3, 0.6, 0.9, 0.9])
     made = appraisal([1.0] * 5, [0.5, 0.3, 0.25, 0.1, 0.09], [False] * 5)
     # The nearest of those that are about as likely as any to keep the bound.
-    assert may_be_tried(made, models, {"known"}, closeness).tolist() == [False, False, True, False, False]
-    assert not may_be_tried(made, models, {"known"}, closeness, guesses=False).any()
-    assert not may_be_tried(made, models, set(models), closeness).any(), "what is measured is no guess"
+    known = {"known": 3000}
+    assert may_be_tried(made, models, known, closeness).tolist() == [False, False, True, False, False]
+    assert not may_be_tried(made, models, known, closeness, guesses=False).any()
+    measured = dict.fromkeys(models, GUESSED_REQUESTS)
+    assert not may_be_tried(made, models, measured, closeness).any(), "what is measured is no guess"
+
+
+def test_a_model_that_fell_short_once_is_tried_again_where_it_may_have_been_chance() -> None:
+    models, closeness = ["known", "new", "new", "new"], np.ones(4)
+    made = appraisal([1.0] * 4, [0.5, 0.3, 0.26, 0.24], [False] * 4)
+    few = {"known": 3000, "new": 300}
+    assert may_be_tried(made, models, few, closeness).tolist() == [False, True, True, False]
+    assert not may_be_tried(made, models, few, closeness, guesses=False).any()
+    enough = few | {"new": GUESSED_REQUESTS}
+    assert not may_be_tried(made, models, enough, closeness).any()
 
 
 def test_among_equals_the_least_change() -> None:
