@@ -114,7 +114,7 @@ def gates_of(found: dict[str, dict[str, dict[str, float]]]) -> list[Gate]:
         "listed-9": 0.55,
         "synthetic-8": 0.50,
         "synthetic-2": 0.90,
-        "settings-2": 0.70,
+        "settings-2": 0.90,
         "recorded-2": 0.90,
     }
     for group, by_policy in found.items():
