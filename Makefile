@@ -35,8 +35,10 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What loads the machine or breaks servers under load has it to itself.
 test: lint temporal
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/chaos --ignore tests/bench
+	$(BIN)/pytest tests/chaos tests/bench
 
 # The Temporal server that the embedded stack runs: found, fetched or, once, built.
 temporal: install
