@@ -124,10 +124,12 @@ class OptimizationActivities:
             async with self._database.transaction() as session:
                 if ruling is not None:
                     return await _go_back(session, arg, RuledBack.model_validate(ruling), policy)
-                refusal = await self._refusal(session, arg, policy)
+                part, observed = await _observed(session, arg)
+                plan = OptimizationPlan.model_validate(part.plan)
+                refusal = await self._refusal(session, part, plan, observed, policy)
                 if refusal is not None:
                     return m.ActResult(note=f"Not deployed: {refusal}.")
-                rollout = await self._open(session, arg, policy)
+                rollout = await self._open(session, part, plan, observed, policy)
         except Stopped:
             raise
         except Conflict as conflict:
@@ -138,35 +140,53 @@ class OptimizationActivities:
             summary=_summary(rollout),
         )
 
-    async def _refusal(self, session: AsyncSession, arg: m.ServiceInput, policy: ServicePolicy) -> str | None:
+    async def _refusal(
+        self,
+        session: AsyncSession,
+        part: OptimizedService,
+        plan: OptimizationPlan,
+        observed: Observed,
+        policy: ServicePolicy,
+    ) -> str | None:
         """Why the plan may not be deployed any more, and an alert of it; None where it may, or is already.
 
         Much may have happened since it was made: the run may have been held for days.
         """
-        part, observed = await _observed(session, arg)
         if part.deployment_id is not None:
             return None
         stand = await brakes.of_service(session, policy)
         if stand.refusal is not None:
-            await brakes.announce(session, arg.service, stand)
+            await brakes.announce(session, part.service, stand)
             return stand.refusal
-        plan = OptimizationPlan.model_validate(part.plan)
-        config, guessed = plan.recommended_config, is_guess(plan, observed.history)
-        result = await validate(session, Scope(arg.service), config, policy, plan.predictions, guess=guessed)
+        result = await validate(
+            session,
+            Scope(part.service),
+            plan.recommended_config,
+            policy,
+            plan.predictions,
+            guess=is_guess(plan, observed.history),
+        )
         if result.is_valid:
             return None
-        alert(session, arg.service, "medium", "a configuration was refused", result.to_json())
+        alert(session, part.service, "medium", "a configuration was refused", result.to_json())
         return result.refusal
 
-    async def _open(self, session: AsyncSession, arg: m.ServiceInput, policy: ServicePolicy) -> Rollout:
-        run = await optimizations.get(session, arg.optimization_id)
-        part, observed = await _observed(session, arg)
-        plan = OptimizationPlan.model_validate(part.plan)
-        rate = await observations.request_rate(session, arg.service, step_seconds=policy.rollout.step_seconds)
+    async def _open(
+        self,
+        session: AsyncSession,
+        part: OptimizedService,
+        plan: OptimizationPlan,
+        observed: Observed,
+        policy: ServicePolicy,
+    ) -> Rollout:
+        run = await optimizations.get(session, part.optimization_id)
+        rate = await observations.request_rate(
+            session, part.service, step_seconds=policy.rollout.step_seconds
+        )
         rollout = await rollouts.open_rollout(
             session,
             rollouts.NewRollout(
-                scope=arg.service,
+                scope=part.service,
                 config=plan.recommended_config,
                 plan=plan_rollout(policy.rollout, policy.rollout.strategy, rate),
                 policy=policy,

@@ -43,6 +43,19 @@ async def temporal(stack: EmbeddedStack) -> Client:
 
 
 @pytest_asyncio.fixture
+async def unscheduled(temporal: Client) -> AsyncIterator[None]:
+    """No schedules before the test and after it: a worker that was killed leaves its own, which then wait."""
+    await _delete_schedules(temporal)
+    yield
+    await _delete_schedules(temporal)
+
+
+async def _delete_schedules(client: Client) -> None:
+    async for listed in await client.list_schedules():
+        await client.get_schedule_handle(listed.id).delete()
+
+
+@pytest_asyncio.fixture
 async def database(stack: EmbeddedStack) -> AsyncIterator[Database]:
     """The stack's database, emptied."""
     connection = await asyncpg.connect(stack.database_url)

@@ -47,5 +47,5 @@ def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> Validatio
 
 def is_guess(plan: OptimizationPlan, history: Sequence[Observation]) -> bool:
     """Whether a plan is the optimizer's guess at a model of which little was observed, or nothing."""
-    seen = requests_by_model(history).get(plan.recommended_config.model_key, 0)
+    seen = requests_by_model(history)[plan.recommended_config.model_key]
     return plan.source == "model" and seen < GUESSED_REQUESTS

@@ -1,6 +1,6 @@
 """History pooled by configuration: near-equal ones are one, and old measurements count for less."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from math import log2, sqrt
 
@@ -45,12 +45,12 @@ def pool(history: Sequence[Observation], incumbent: LLMConfig, now: int) -> list
     return [_merge(groups[key], incumbent if key == present else None, now) for key in largest[:MAX_POOLED]]
 
 
-def requests_by_model(history: Sequence[Observation]) -> dict[str, int]:
+def requests_by_model(history: Sequence[Observation]) -> Counter[str]:
     """How many requests of each model were observed, by model key."""
-    found: dict[str, int] = defaultdict(int)
+    found: Counter[str] = Counter()
     for observation in history:
         found[observation.config.model_key] += observation.n
-    return dict(found)
+    return found
 
 
 def tokens_of(history: Sequence[Observation], incumbent: LLMConfig) -> TokenUse | None:

@@ -47,14 +47,8 @@ async def run(client: Client, workflow: str, number: int = 0) -> list[str]:
     return list(result.notes)
 
 
-async def without_schedules(client: Client) -> None:
-    async for listed in await client.list_schedules():
-        await client.get_schedule_handle(listed.id).delete()
-
-
+@pytest.mark.usefixtures("unscheduled")
 async def test_the_schedules_have_it_done(database: Database, temporal: Client, now: int) -> None:
-    # A worker that was killed leaves its schedules; one that is there already waits for its next time.
-    await without_schedules(temporal)
     await minutes.had(database, now - 2 * HOUR_MS, now)
 
     async def done() -> bool:
@@ -67,7 +61,6 @@ async def test_the_schedules_have_it_done(database: Database, temporal: Client, 
     for schedule_id, every in ((ids.ANALYZE, timedelta(minutes=1)), (ids.COMPARE, timedelta(minutes=15))):
         described = await temporal.get_schedule_handle(schedule_id).describe()
         assert [interval.every for interval in described.schedule.spec.intervals] == [every]
-    await without_schedules(temporal)
 
 
 async def test_workflows_find_what_there_is_once_however_many_run(

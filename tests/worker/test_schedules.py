@@ -1,9 +1,8 @@
 """Temporal's schedules follow the policies and the control row, and leave an operator's pause alone."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import pytest_asyncio
+import pytest
 from temporalio.client import Client, ScheduleDescription
 from temporalio.service import RPCError
 
@@ -18,11 +17,9 @@ from worker.schedules import Schedules
 from workflows import ids
 
 
-@pytest_asyncio.fixture
-async def schedules(database: Database, temporal: Client) -> AsyncIterator[Schedules]:
-    yield Schedules(database, temporal)
-    async for listed in await temporal.list_schedules():
-        await temporal.get_schedule_handle(listed.id).delete()
+@pytest.fixture
+def schedules(database: Database, temporal: Client, unscheduled: None) -> Schedules:
+    return Schedules(database, temporal)
 
 
 async def put(database: Database, name: str, every_seconds: int, *, enabled: bool = True) -> None:
