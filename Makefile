@@ -17,7 +17,7 @@ $(UV):
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-uv.lock
 
 $(VENV)/.installed: $(LOCK) pyproject.toml sdks/python/pyproject.toml | $(UV)
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes $(LOCK)
+	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes $(LOCK)
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable sdks/python --editable .
 	@touch $@
 
