@@ -29,7 +29,6 @@ UNSEEN_QUALITY = 0.8
 _OUTPUT_SHARE = 3.0
 _LATENCY_PER_LOG_TOKENS, _LATENCY_PER_HEAT = 0.8, 1.5
 _QUALITY_PER_HEAT, _ERRORS_PER_HEAT, _HOT_FROM = 4.0, 0.4, 1.2
-_TRUNCATION_SLACK = 1.25
 _VERBOSITY = (0.3, 4.0)
 _AT_LIMIT = 0.98
 """A length is at the limit from here on: sketches tell lengths within 1 %."""
@@ -51,12 +50,10 @@ def heat(config: LLMConfig) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """Expected output tokens of a request: mean and 95th percentile, the share that is cut off by more than
-    the slack, and (`cut`) that which is cut off at all."""
+    """Expected output tokens of a request: mean and 95th percentile, and the share that is cut off."""
 
     mean: float
     long: float
-    truncated: float
     cut: float
 
 
@@ -170,7 +167,6 @@ class Priors:
             self._answers[key] = _Answers(
                 mean=tokens.output_mean(config.max_tokens, verbosity),
                 long=min(float(lengths[95]), config.max_tokens),
-                truncated=float((lengths > _TRUNCATION_SLACK * config.max_tokens).mean()),
                 cut=self._cut(lengths, config.max_tokens, self._incumbent.config.max_tokens * verbosity),
             )
         return self._answers[key]
@@ -178,7 +174,7 @@ class Priors:
     def _quality(self, config: LLMConfig) -> float:
         measured = self._incumbent.metrics.get("quality.avg")
         level = UNSEEN_QUALITY if measured is None else measured.mean / 100
-        truncated = max(0.0, self._truncated(config) - self._truncated(self._incumbent.config))
+        truncated = max(0.0, self.cut_change(config))
         spoiled = exp(-_QUALITY_PER_HEAT * self._heat_change(config))
         return min(max((level + self.capability(config)) * (1 - truncated) * spoiled, 0.0), 1.0)
 
@@ -189,11 +185,6 @@ class Priors:
 
     def _heat_change(self, config: LLMConfig) -> float:
         return heat(config) - heat(self._incumbent.config)
-
-    def _truncated(self, config: LLMConfig) -> float:
-        """Share of answers cut off by maxTokens by more than a quarter."""
-        tokens = self._incumbent.tokens
-        return 0.0 if tokens is None else self._answer(tokens, config).truncated
 
     def cut_change(self, config: LLMConfig) -> float:
         """The share of answers that maxTokens cuts off beyond those at present; 0 if it is not known."""

@@ -5,7 +5,7 @@ from math import exp, log, tanh
 import pytest
 
 from domain.config import LLMConfig
-from domain.decision.history import Observation
+from domain.decision.history import QUANTILES, Observation, TokenUse
 from domain.decision.pooling import pool
 from domain.decision.priors import Priors, effective_temperature, heat
 from domain.decision.responses import RESPONSES
@@ -78,8 +78,21 @@ def test_quality_falls_with_capability_truncation_and_heat() -> None:
     assert mean(priors, "quality.avg", config(*MIXTRAL)) == pytest.approx(expected)
     hot = mean(priors, "quality.avg", config(temperature=1.5))
     assert hot == pytest.approx(0.86 * exp(-4 * 0.3))
-    short = mean(priors, "quality.avg", config(max_tokens=160))  # 1.25 x 160 = 200: half are longer
-    assert short == pytest.approx(0.86 * (1 - 50 / 101))
+    short = mean(
+        priors, "quality.avg", config(max_tokens=160)
+    )  # of 0, 4, .. 400 tokens 61 are at least as long
+    assert short == pytest.approx(0.86 * (1 - 61 / 101))
+
+
+def test_answers_cut_off_at_present_are_cut_off_by_a_little_less_too() -> None:
+    """Of 0, 5, .. 500 tokens 22 of 101 are at the limit of 400 (within 2 %); 32 are at 350 or would be more."""
+    lengths = [min(5.0 * i, 400.0) for i in range(QUANTILES)]
+    present = observation(config(max_tokens=400)).model_copy(
+        update={"tokens": TokenUse(input=1100, output_quantiles=lengths)}
+    )
+    priors = Priors(pool([present], config(max_tokens=400), NOW), SearchSpace(models=[candidate(GPT4)]), NOW)
+    assert mean(priors, "quality.avg", config(max_tokens=350)) == pytest.approx(0.86 * (1 - 10 / 101))
+    assert mean(priors, "quality.avg", config(max_tokens=800)) == pytest.approx(0.86)
 
 
 def test_latency_follows_the_long_answers_and_heat() -> None:
