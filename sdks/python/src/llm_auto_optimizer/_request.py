@@ -51,8 +51,13 @@ def post(path: str, body: Mapping[str, Any], *, idempotency_key: str | None = No
         ValueError: `body` holds NaN or infinity, which JSON has not.
         TypeError: `body` holds what JSON cannot say.
     """
+    return post_encoded(path, encode(_present(body)), idempotency_key=idempotency_key)
+
+
+def post_encoded(path: str, content: bytes, *, idempotency_key: str | None = None) -> Request[Any]:
+    """As `post`, of a body that is JSON already."""
     headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-    return Request("POST", path, {}, headers, encode(_present(body)))
+    return Request("POST", path, {}, headers, content)
 
 
 def put(path: str, body: Mapping[str, Any]) -> Request[Any]:
