@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 import weakref
@@ -17,10 +18,16 @@ from llm_auto_optimizer._config_cache import ConfigCache
 from llm_auto_optimizer._config_source import ConfigSource
 from llm_auto_optimizer._config_store import ConfigStore
 from llm_auto_optimizer._context import HandedOut
-from llm_auto_optimizer._errors import UnexpectedAnswerError
+from llm_auto_optimizer._errors import OptimizerError, UnexpectedAnswerError
+from llm_auto_optimizer._instrument import Optimizer, patch
 from llm_auto_optimizer._queue import ReportQueue
+from llm_auto_optimizer._reports import complete_metric
 from llm_auto_optimizer._retry import RetryPolicy
+from llm_auto_optimizer._tracker import BaseTracker
 from llm_auto_optimizer._transport import Transport
+from llm_auto_optimizer._types import MetricLike
+
+logger = logging.getLogger("llm_auto_optimizer")
 
 FLUSH_AT_EXIT = 5.0
 
@@ -84,6 +91,52 @@ class ClientBase:
         """How many tracked calls were never reported: refused, too many at once, or not sent by the end."""
         return self._queue.dropped
 
+    def queue_metric(self, metric: MetricLike) -> None:
+        """Reports a call in the background. Never waits, never raises; see `dropped_reports`."""
+        self._queue.put(complete_metric(metric, self._handed_out))
+
+    def drop_report(self, reason: str) -> None:
+        """Counts, and logs, a call that cannot be reported."""
+        self._queue.drop(1, reason)
+
+    def instrument(
+        self,
+        client: Any,
+        *,
+        service: str,
+        endpoint: str,
+        unit: Callable[[], str | None] | None = None,
+    ) -> None:
+        """Has the calls of an `openai` or `anthropic` client, synchronous or not, made by the configuration
+        of `service` and `endpoint`, and reported.
+
+        Patched, on the instance, are `chat.completions.create`, `responses.create` and `messages.create`.
+        What the caller gives beats the configuration; a call whose model the caller names otherwise is not
+        reported as the configuration's, nor one of a provider that the client does not speak to. The server
+        is asked once, here; calls use what is in memory, or go as they were written. `unit` names who a
+        call is for.
+
+        Raises:
+            TypeError: `client` is neither.
+        """
+        scope = ScopeKey(service, endpoint)
+        patch(
+            client,
+            Optimizer(
+                config=lambda: self.config_for(None if unit is None else unit(), service, endpoint),
+                track=lambda config: self._tracker_of(service, endpoint, config),
+            ),
+        )
+        if self._configs.draw(scope, None) is None:
+            try:
+                self._configs.accept(scope, self._source.once(scope))
+            except OptimizerError as error:
+                logger.warning("calls of %s go as they are written until it answers: %s", scope, error)
+        self._configs.subscribe(scope, lambda config: None)
+
+    def _tracker_of(self, service: str, endpoint: str, config: Config | None) -> BaseTracker:
+        return BaseTracker(**{**self._tracking(service, endpoint), "last_config": lambda: config})
+
     def _drawn(self, service: str | None, endpoint: str | None, unit: str | None) -> Config | None:
         """The configuration from memory, where it was fetched."""
         return self._remember(service, self._configs.draw(ScopeKey(service, endpoint), unit))
@@ -100,11 +153,8 @@ class ClientBase:
             "endpoint": endpoint,
             "last_config": lambda: self._handed_out.last(service),
             "report": self._queue.put,
-            "refuse": self._refuse,
+            "refuse": self.drop_report,
         }
-
-    def _refuse(self, reason: str) -> None:
-        self._queue.drop(1, reason)
 
     def _subscribe(
         self, callback: Callable[[Config], Any], service: str | None, endpoint: str | None
