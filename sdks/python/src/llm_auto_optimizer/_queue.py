@@ -59,7 +59,8 @@ class ReportQueue:
                 self._waiting.popleft()
                 self.drop(1, "too many wait to be sent")
             self._ensure_thread()
-            self._changed.notify_all()
+            if len(self._waiting) in (1, _BATCH):  # what the thread waits for; more would wake it in vain
+                self._changed.notify_all()
 
     def drop(self, count: int, reason: str) -> None:
         """Counts reports that will not be sent, and says so in the log, though not for each."""

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 USER_AGENT = f"llm-auto-optimizer-python/{version('llm-auto-optimizer')}"
 _PREFIX = "/api/v1"
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def put(path: str, body: Mapping[str, Any]) -> Request[Any]:
 
 def encode(body: Any) -> bytes:
     """Strict JSON in UTF-8."""
-    return json.dumps(body, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(body).encode()
 
 
 def decode(response: httpx.Response) -> Any:
