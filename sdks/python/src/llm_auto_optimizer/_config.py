@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from llm_auto_optimizer._assignment import takes_canary
 from llm_auto_optimizer._errors import UnexpectedAnswerError
@@ -24,6 +24,15 @@ _WIRE_NAMES = {
     "parameters": "parameters",
 }
 
+DEFAULT_VERSION = "default"
+
+
+class ScopeKey(NamedTuple):
+    """Whose configuration: a service's, one of its endpoints', or with neither the global one."""
+
+    service: str | None
+    endpoint: str | None
+
 
 @dataclass(frozen=True)
 class Config:
@@ -31,7 +40,7 @@ class Config:
 
     `version` goes into a report's `tags.configVersion`; the client adds it by itself. `deployment_id` and
     `is_canary` tell of the rollout that it came from, if one runs. `parameters` holds anything else that
-    the provider takes.
+    the provider takes. The caller's own default has the version `default`, which is not reported.
     """
 
     version: str
@@ -94,11 +103,13 @@ class Rollout:
 
 @dataclass(frozen=True)
 class ScopeAnswer:
-    """What the server says of a scope: the configuration, the rollout if one runs, and the answer's ETag."""
+    """What the server says of a scope: the configuration, the rollout if one runs, the answer's ETag and
+    its body as it came."""
 
     config: Config
     rollout: Rollout | None
     etag: str | None
+    body: Any = None
 
     def draw(self, unit: str | None, now: float) -> Config:
         """The configuration of this unit at `now` (monotonic seconds); without a unit, drawn by the share."""
@@ -130,6 +141,7 @@ def parse_scope_answer(body: Any, *, etag: str | None, server_ms: float, receive
         config=Config.from_answer(body),
         rollout=None if rollout is None else _parse_rollout(rollout, server_ms, received_at),
         etag=etag,
+        body=body,
     )
 
 

