@@ -40,7 +40,8 @@ type entry struct {
 	mu          sync.Mutex
 	attempt     *attempt // the present or next try at a first answer
 	failed      error    // of the last try, nil after a success
-	announced   string   // the version that subscribers were told last
+	failedAt    time.Time
+	announced   string // the version that subscribers were told last
 	subscribers map[*subscription]struct{}
 	lapse       *time.Timer
 	ended       bool
@@ -54,11 +55,12 @@ type attempt struct {
 
 // get gives a scope's configuration for a unit. It waits for the server only where nothing else can be served.
 func (s *configs) get(ctx context.Context, scope Scope, unit string) (*ServedConfig, error) {
+	asked := time.Now()
 	e := s.follow(scope)
 	err := ErrClosed
 	if e != nil {
 		if e.answer.Load() == nil {
-			err = e.await(ctx)
+			err = e.await(ctx, asked)
 		}
 		if answer := e.answer.Load(); answer != nil {
 			return answer.draw(unit, time.Now()), nil
@@ -156,12 +158,12 @@ func (s *configs) close() {
 
 // await waits for the first answer. Once a try has failed it waits no more where there is something else to
 // serve, or where the server is not there to answer: the next tries go on without the caller.
-func (e *entry) await(ctx context.Context) error {
+func (e *entry) await(ctx context.Context, asked time.Time) error {
 	e.mu.Lock()
-	pending, failed := e.attempt, e.failed
+	pending, failed, at := e.attempt, e.failed, e.failedAt
 	e.mu.Unlock()
 	if failed != nil {
-		if !answeredByAPI(failed) || e.owner.lastKnown(e.scope) != nil {
+		if at.After(asked) || !answeredByAPI(failed) || e.owner.lastKnown(e.scope) != nil {
 			return failed
 		}
 		e.want()
@@ -190,7 +192,7 @@ func (e *entry) want() {
 func (e *entry) settle(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.failed, e.attempt.err = err, err
+	e.failed, e.failedAt, e.attempt.err = err, time.Now(), err
 	close(e.attempt.done)
 	e.attempt = &attempt{done: make(chan struct{})}
 }
