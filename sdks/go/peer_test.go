@@ -200,6 +200,9 @@ func (p *peer) requests() []seen {
 func (p *peer) posted() []map[string]any {
 	var metrics []map[string]any
 	for _, s := range p.requests() {
+		if s.path != "/api/v1/metrics" {
+			continue
+		}
 		items, _ := s.body["metrics"].([]any)
 		for _, item := range items {
 			metrics = append(metrics, item.(map[string]any))
