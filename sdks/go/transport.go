@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	userAgent     = "llm-auto-optimizer-go/1.0.0"
+	userAgent     = "llm-auto-optimizer-go/0.1.0"
 	prefix        = "/api/v1"
 	maxAnswer     = 32 << 20
 	maxConnsAlive = 32
