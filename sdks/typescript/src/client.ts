@@ -9,7 +9,7 @@ import { ConfigSource } from './config-source.js';
 import { HandedOut } from './context.js';
 import { DiskCache } from './disk-cache.js';
 import { FLUSH_AT_EXIT, ReportQueue } from './queue.js';
-import { RequestTracker } from './tracker.js';
+import { RequestTracker, type TrackerDesk, type TrackOptions } from './tracker.js';
 import { decode, post, Transport, type Request } from './transport.js';
 import type * as types from './types.js';
 
@@ -36,16 +36,6 @@ export interface ClientOptions {
   queueSize?: number;
 }
 
-export interface ScopeOfUnit extends types.Scope {
-  /** A user's or a session's id: the same unit keeps its configuration throughout a rollout. */
-  unit?: string;
-}
-
-export interface TrackOptions extends ScopeOfUnit {
-  service: string;
-  endpoint: string;
-}
-
 interface Events {
   /** What this instance serves for a scope has changed, or was fetched for the first time. */
   configUpdate: [config: Config, scope: types.Scope];
@@ -63,6 +53,12 @@ export class OptimizerClient extends EventEmitter {
   readonly #source: ConfigSource;
   readonly #queue: ReportQueue;
   readonly #handedOut = new HandedOut();
+  readonly #desk: TrackerDesk = {
+    fetch: (options) => this.getConfig(options),
+    lastConfig: (service) => this.#handedOut.last(service),
+    report: (metric) => this.#queue.put(metric),
+    refuse: (reason) => this.#queue.drop(1, reason),
+  };
   readonly #scopes = new Map<string, ConfigScope>();
   readonly #disk: DiskCache | undefined;
   readonly #default: Config | undefined;
@@ -105,7 +101,7 @@ export class OptimizerClient extends EventEmitter {
    * the canary; without a unit each call is drawn by the canary's share. A canary that nobody watches any more
    * is not served. If the server cannot be reached, the last answer holds.
    */
-  getConfig(of: ScopeOfUnit = {}): Promise<Config> {
+  getConfig(of: types.ScopeOfUnit = {}): Promise<Config> {
     const scope = this.#scope(of);
     if (scope.isReady) return Promise.resolve(this.#handOut(of, scope.draw(of.unit)!));
     const handOut = this.#handedOut.expect(of.service);
@@ -215,15 +211,7 @@ export class OptimizerClient extends EventEmitter {
 
   /** A tracker of a call that does not fit into a function, such as a stream: it reports at its `end`. */
   startRequest(options: TrackOptions): RequestTracker {
-    const { service, endpoint } = options;
-    return new RequestTracker({
-      service,
-      endpoint,
-      fetch: () => this.getConfig(options),
-      lastConfig: () => this.#handedOut.last(service),
-      report: (metric) => this.#queue.put(metric),
-      refuse: (reason) => this.#queue.drop(1, reason),
-    });
+    return new RequestTracker(this.#desk, options);
   }
 
   /** How many tracked calls were never reported: refused, too many at once, or not sent by the end. */
@@ -234,8 +222,8 @@ export class OptimizerClient extends EventEmitter {
   // Analytics and optimization
 
   /** Metrics over a time range, a series for each. */
-  queryMetrics({ timeRange, ...query }: types.MetricsQuery): Promise<types.MetricsQueryResult> {
-    return this.#call(get('/analytics/metrics', { ...query, ...timeRange }));
+  queryMetrics(query: types.MetricsQuery): Promise<types.MetricsQueryResult> {
+    return this.#call(post('/analytics/metrics', query));
   }
 
   /** What the optimizer did, the newest first. */

@@ -1,6 +1,6 @@
 /** Client of LLM Auto-Optimizer: fetch LLM configuration, report what each call cost and how good it was. */
 
-export { OptimizerClient, type ClientOptions, type ScopeOfUnit, type TrackOptions } from './client.js';
+export { OptimizerClient, type ClientOptions } from './client.js';
 export type { Config } from './config.js';
 export {
   APIError,
@@ -22,5 +22,5 @@ export {
   UnauthorizedError,
   UnexpectedAnswerError,
 } from './errors.js';
-export type { RequestTracker } from './tracker.js';
+export type { RequestTracker, TrackOptions } from './tracker.js';
 export type * from './types.js';

@@ -1,18 +1,22 @@
 /** Measures one LLM call and reports it. */
 
 import type { Config } from './config.js';
-import type { Metric } from './types.js';
+import type { Metric, ScopeOfUnit } from './types.js';
 
 const FAILED = 500;
 
-export interface TrackerOptions {
+export interface TrackOptions extends ScopeOfUnit {
   service: string;
   endpoint: string;
-  fetch: () => Promise<Config>;
+}
+
+/** Where trackers get their configurations and hand in their reports. */
+export interface TrackerDesk {
+  fetch(options: TrackOptions): Promise<Config>;
   /** What this call context was handed last. */
-  lastConfig: () => Config | undefined;
-  report: (metric: Metric) => void;
-  refuse: (reason: string) => void;
+  lastConfig(service: string): Config | undefined;
+  report(metric: Metric): void;
+  refuse(reason: string): void;
 }
 
 /**
@@ -23,25 +27,29 @@ export interface TrackerOptions {
  * a free call.
  */
 export class RequestTracker {
-  readonly #options: TrackerOptions;
+  readonly #desk: TrackerDesk;
+  readonly #options: TrackOptions;
   readonly #started = performance.now();
   readonly #fields: Partial<Metric> = {};
   readonly #tags: Record<string, string> = {};
   #config: Config | null | undefined;
   #ended = false;
 
-  constructor(options: TrackerOptions) {
+  constructor(desk: TrackerDesk, options: TrackOptions) {
+    this.#desk = desk;
     this.#options = options;
   }
 
   /** The configuration for this call: one for all that ask, of the tracker's service, endpoint and unit. */
   async getConfig(): Promise<Config> {
-    return (this.#config ??= await this.#options.fetch());
+    return (this.#config ??= await this.#desk.fetch(this.#options));
   }
 
   /** Tokens of the prompt and of the answer. */
   setTokens({ input, output }: { input: number; output: number }): void {
-    Object.assign(this.#fields, { tokensInput: input, tokensOutput: output, tokensTotal: input + output });
+    this.#fields.tokensInput = input;
+    this.#fields.tokensOutput = output;
+    this.#fields.tokensTotal = input + output;
   }
 
   /** What the call cost; without it the server prices the tokens. */
@@ -51,7 +59,8 @@ export class RequestTracker {
 
   /** What served the call, where it is not what the configuration says. */
   setModel({ provider, model }: { provider: string; model: string }): void {
-    Object.assign(this.#fields, { provider, model });
+    this.#fields.provider = provider;
+    this.#fields.model = model;
   }
 
   /** The configuration that served the call, where it was not handed out in this call context; null: none. */
@@ -71,7 +80,8 @@ export class RequestTracker {
 
   /** Says that the call failed, where nothing is thrown. */
   setError(errorType: string, { statusCode = FAILED }: { statusCode?: number } = {}): void {
-    Object.assign(this.#fields, { errorType, statusCode });
+    this.#fields.errorType = errorType;
+    this.#fields.statusCode = statusCode;
   }
 
   /** How often the call was tried again before it ended as it did. */
@@ -95,31 +105,33 @@ export class RequestTracker {
   }
 
   #report(latencyMs: number): void {
-    const { service, endpoint, lastConfig, report, refuse } = this.#options;
-    const config = this.#config === undefined ? lastConfig() : this.#config;
+    const fields = this.#fields;
+    const config = this.#config === undefined ? this.#desk.lastConfig(this.#options.service) : this.#config;
     if (config?.version !== undefined) this.#tags.configVersion ??= config.version;
-    const { provider = config?.provider, model = config?.model, ...fields } = this.#fields;
+    const provider = fields.provider ?? config?.provider;
+    const model = fields.model ?? config?.model;
     if (provider === undefined || model === undefined) {
-      refuse('a tracked call has no model: call setModel or getConfig before it ends');
+      this.#desk.refuse('a tracked call has no model: call setModel or getConfig before it ends');
       return;
     }
     if (fields.tokensTotal === undefined && fields.errorType === undefined) {
-      refuse('a tracked call has no tokensTotal: call setTokens before it ends');
+      this.#desk.refuse('a tracked call has no tokensTotal: call setTokens before it ends');
       return;
     }
-    const { tokensInput = 0, tokensOutput = 0, tokensTotal = 0, statusCode = 200, ...others } = fields;
-    report({
+    this.#desk.report({
       timestamp: Date.now(),
-      service,
-      endpoint,
+      service: this.#options.service,
+      endpoint: this.#options.endpoint,
       provider,
       model,
       latencyMs,
-      tokensInput,
-      tokensOutput,
-      tokensTotal,
-      statusCode,
-      ...others,
+      tokensInput: fields.tokensInput ?? 0,
+      tokensOutput: fields.tokensOutput ?? 0,
+      tokensTotal: fields.tokensTotal ?? 0,
+      costUsd: fields.costUsd,
+      statusCode: fields.statusCode ?? 200,
+      errorType: fields.errorType,
+      retryCount: fields.retryCount,
       tags: this.#tags,
     });
   }

@@ -24,6 +24,11 @@ export interface Scope {
   endpoint?: string;
 }
 
+export interface ScopeOfUnit extends Scope {
+  /** A user's or a session's id: the same unit keeps its configuration throughout a rollout. */
+  unit?: string;
+}
+
 /** One LLM call. Without `costUsd` the server prices it; `tags.configVersion` says what served it. */
 export interface Metric {
   timestamp: number;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { answer, CANARY, CONFIG, failure, json, pause, Peer, until, wellBehaved, type Handler } from './peer.js';
+import { answer, CANARY, CONFIG, failure, json, pause, Peer, wellBehaved, type Handler } from './peer.js';
 import { clientOf, setUp } from './setup.js';
 
 const CALL = { service: 'chat', endpoint: '/api/chat' };
