@@ -173,7 +173,7 @@ test('what could not be sent by the end is counted, as is what comes after it', 
 test('a queued call costs the caller little time, and 10,000 little memory', async (t) => {
   const { client } = await setUp(t, undefined, { stream: false });
   await client.getConfig(CALL);
-  queue(client, 2_000);
+  queue(client, 10_000);
   await client.flush();
   globalThis.gc?.();
   const before = process.memoryUsage().heapUsed;
