@@ -30,8 +30,8 @@ type Config struct {
 	PollOnly bool
 	// Default is served until the server was first reached, and so needs no version; by default nothing is.
 	Default *LLMConfig
-	// CacheFile is where the last known configurations are kept for the next start; by default nowhere.
-	CacheFile string
+	// CacheDir is a folder in which the last known configurations are kept for the next start; by default none.
+	CacheDir string
 	// QueueSize is how many tracked calls may wait to be reported; past it the oldest give way. By default
 	// 10,000.
 	QueueSize int
@@ -47,7 +47,7 @@ type Client struct {
 	transport *transport
 	configs   *configs
 	queue     *queue
-	handed    handedOut // outside of any call's context
+	handed    handedOut // under contexts that never end
 	end       context.CancelFunc
 	closing   sync.Once
 }
@@ -75,7 +75,7 @@ func NewClient(config Config) *Client {
 			transport: transport,
 			instance:  randomID(),
 			fallback:  config.Default,
-			kept:      openDiskCache(config.CacheFile, config.Logger),
+			kept:      openDiskCache(config.CacheDir, transport.base, config.Logger),
 			poll:      config.PollInterval,
 			streaming: !config.PollOnly,
 			logger:    config.Logger,
@@ -90,7 +90,8 @@ func NewClient(config Config) *Client {
 			wake:      make(chan struct{}, 1),
 			idle:      make(chan struct{}),
 		},
-		end: end,
+		handed: handedOut{shared: true},
+		end:    end,
 	}
 }
 
@@ -113,44 +114,36 @@ func (c *Client) GetConfig(ctx context.Context) (*ServedConfig, error) {
 // decides who gets the canary; without one each call is drawn by the canary's share. A canary that nobody
 // watches any more is not served.
 //
-// Where the server was never reached, the configuration kept in [Config.CacheFile] or [Config.Default] is given,
+// Where the server was never reached, the configuration kept in [Config.CacheDir] or [Config.Default] is given,
 // and only where there is neither the error.
 func (c *Client) GetConfigForService(ctx context.Context, service, endpoint string) (*ServedConfig, error) {
 	return c.getConfig(ctx, Scope{service, endpoint})
 }
 
 func (c *Client) getConfig(ctx context.Context, scope Scope) (*ServedConfig, error) {
-	unit, handed := "", &c.handed
+	unit := ""
 	if call := callOf(ctx); call != nil {
-		unit, handed = call.unit, &call.handed
+		unit = call.unit
 	}
 	config, err := c.configs.get(ctx, scope, unit)
 	if err != nil {
 		return nil, err
 	}
-	handed.remember(scope.Service, config)
+	c.handedUnder(ctx).remember(scope.Service, config)
 	return config, nil
 }
 
-// ConfigFor gives the configuration of a unit, by default the global one, without any I/O. It is nil where none
-// was fetched yet, none was kept on disk and there is no default.
+// ConfigFor gives the configuration of a unit, by default the global one, from memory: without any I/O. It is
+// nil where none was fetched yet, none was kept on disk and there is no default. It belongs to no call: tell the
+// tracker of it by [RequestTracker.SetConfig].
 func (c *Client) ConfigFor(unit string, scope ...Scope) *ServedConfig {
-	return c.now(unit, scope)
+	return c.configs.current(first(scope), unit)
 }
 
 // CurrentConfig gives the configuration of this instance, as [Client.ConfigFor] does that of a unit. An instance
 // is a unit too, by a random id of its own.
 func (c *Client) CurrentConfig(scope ...Scope) *ServedConfig {
-	return c.now(c.configs.instance, scope)
-}
-
-func (c *Client) now(unit string, scope []Scope) *ServedConfig {
-	asked := first(scope)
-	config := c.configs.current(asked, unit)
-	if config != nil {
-		c.handed.remember(asked.Service, config)
-	}
-	return config
+	return c.configs.current(first(scope), c.configs.instance)
 }
 
 // SubscribeConfigUpdates gives the configuration of this instance, by default the global one, as soon as it is

@@ -237,12 +237,15 @@ func TestBeforeAFirstFetchThereIsTheDefaultOrNothing(t *testing.T) {
 	if config == nil || config.Model != "gpt-4o" || config.Version != "" {
 		t.Errorf("%+v", config)
 	}
+	if len(p.requests()) != 0 {
+		t.Error("what has no call to it asked the server")
+	}
 }
 
 func TestTheLastConfigurationSurvivesARestart(t *testing.T) {
 	p := newPeer(t)
-	file := filepath.Join(t.TempDir(), "optimizer.json")
-	kept := func(c *Config) { c.CacheFile, c.Retries, c.Default = file, -1, &LLMConfig{Provider: "p", Model: "m"} }
+	folder := filepath.Join(t.TempDir(), "kept")
+	kept := func(c *Config) { c.CacheDir, c.Retries, c.Default = folder, -1, &LLMConfig{Provider: "p", Model: "m"} }
 	p.standing = func(s seen) answer {
 		if strings.HasSuffix(s.path, "current") {
 			return configAnswer("global@1")
@@ -264,17 +267,21 @@ func TestTheLastConfigurationSurvivesARestart(t *testing.T) {
 	if config.Version != "chat@1" || config.Canary {
 		t.Errorf("a canary of before: %+v", config)
 	}
-	if files, _ := filepath.Glob(file + "*"); len(files) != 1 {
+	if files, _ := filepath.Glob(filepath.Join(folder, "*")); len(files) != 2 {
 		t.Errorf("left behind: %v", files)
+	}
+	if other := NewClient(Config{Endpoint: "http://127.0.0.1:9", CacheDir: folder}); other.CurrentConfig() != nil {
+		t.Error("another server's")
 	}
 }
 
 func TestAFileThatCannotBeReadIsAsGoodAsNone(t *testing.T) {
 	p := newPeer(t)
-	file := filepath.Join(t.TempDir(), "optimizer.json")
-	check(t, os.WriteFile(file, []byte(`[{"version": "global@`), 0o600))
-	client := p.client(func(c *Config) { c.CacheFile = file })
-	if config := client.CurrentConfig(); config != nil && config.Version != "chat@1" {
+	folder := t.TempDir()
+	file := filepath.Join(folder, keptName(p.URL, Scope{}))
+	check(t, os.WriteFile(file, []byte(`{"server": "`+p.URL+`", "version": "global@`), 0o600))
+	client := p.client(func(c *Config) { c.CacheDir = folder })
+	if config := client.CurrentConfig(); config != nil {
 		t.Errorf("%+v", config)
 	}
 	must[*ServedConfig](t)(client.GetConfig(ctx))
@@ -413,7 +420,7 @@ func TestNothingOutlivesAClosedClient(t *testing.T) {
 	noLeak(t, func() { // a server that hangs keeps nothing alive
 		p.set(func() { p.standing = func(seen) answer { return answer{hang: true} } })
 		client, asked := p.client(), len(p.requests())
-		client.CurrentConfig()
+		must[<-chan ConfigUpdate](t)(client.SubscribeConfigUpdates(ctx))
 		eventually(t, "asked", func() bool { return len(p.requests()) > asked })
 		started := time.Now()
 		check(t, client.Close(ctx))

@@ -72,9 +72,9 @@ func (s *configs) get(ctx context.Context, scope Scope, unit string) (*ServedCon
 	return nil, err
 }
 
-// current is get without any waiting: nil where there is nothing to serve yet.
+// current is get from memory alone: nil where there is nothing to serve yet.
 func (s *configs) current(scope Scope, unit string) *ServedConfig {
-	if e := s.follow(scope); e != nil {
+	if e := s.known(scope); e != nil {
 		if answer := e.answer.Load(); answer != nil {
 			return answer.draw(unit, time.Now())
 		}
@@ -96,12 +96,17 @@ func (s *configs) lastKnown(scope Scope) *ServedConfig {
 // follow gives the scope's entry, which is kept fresh from now on. After the client is closed it gives what
 // there is, or nil.
 func (s *configs) follow(scope Scope) *entry {
-	s.mu.RLock()
-	e := s.scopes[scope]
-	s.mu.RUnlock()
-	if e == nil {
-		e = s.start(scope)
+	if e := s.known(scope); e != nil {
+		return e
 	}
+	return s.start(scope)
+}
+
+// known gives the scope's entry, which counts as used now, or nil.
+func (s *configs) known(scope Scope) *entry {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	e := s.scopes[scope]
 	if e != nil {
 		e.used.Store(time.Now().UnixNano())
 	}
@@ -126,6 +131,7 @@ func (s *configs) start(scope Scope) *entry {
 		attempt:     &attempt{done: make(chan struct{})},
 		subscribers: map[*subscription]struct{}{},
 	}
+	e.used.Store(time.Now().UnixNano())
 	s.scopes[scope] = e
 	s.running.Add(1)
 	go func() {
@@ -157,13 +163,13 @@ func (s *configs) close() {
 }
 
 // await waits for the first answer. Once a try has failed it waits no more where there is something else to
-// serve, or where the server is not there to answer: the next tries go on without the caller.
+// serve, or unless it was the API that refused: the next tries go on without the caller.
 func (e *entry) await(ctx context.Context, asked time.Time) error {
 	e.mu.Lock()
 	pending, failed, at := e.attempt, e.failed, e.failedAt
 	e.mu.Unlock()
 	if failed != nil {
-		if at.After(asked) || !answeredByAPI(failed) || e.owner.lastKnown(e.scope) != nil {
+		if at.After(asked) || !refused(failed) || e.owner.lastKnown(e.scope) != nil {
 			return failed
 		}
 		e.want()
@@ -212,9 +218,9 @@ func (e *entry) store(answer *scopeAnswer) {
 	e.owner.kept.put(e.scope, answer.lasting())
 }
 
-// answeredByAPI says whether the error is the API's own answer.
-func answeredByAPI(err error) bool {
+// refused says whether the API itself has said no, for good. A proxy's page is no refusal.
+func refused(err error) bool {
 	var failed *APIError
-	return errors.As(err, &failed) &&
+	return errors.As(err, &failed) && !failed.Retryable &&
 		!errors.Is(failed, ErrNoAnswer) && !errors.Is(failed, ErrUnexpectedAnswer)
 }

@@ -1,18 +1,24 @@
 package optimizer
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 )
 
-// diskCache keeps the last known configuration of every scope in a file, replaced as a whole. A canary is never
-// kept: after a restart nobody knows whether it is still watched.
+// diskCache keeps the last known configuration of every scope of a server, a file each, in a folder that
+// processes may share. A canary is never kept: after a restart nobody knows whether it is still watched.
+//
+// Nothing here fails: a folder that cannot be read or written is logged, and the client goes on without.
 type diskCache struct {
-	path   string // empty: nothing is kept
+	folder string // empty: nothing is kept
+	server string
 	logger *slog.Logger
 
 	mu      sync.Mutex
@@ -20,33 +26,31 @@ type diskCache struct {
 	writing sync.Mutex // apart, so that a read never waits for the disk
 }
 
-// keptConfig is an element of the file's JSON array.
+// keptConfig is the content of a file.
 type keptConfig struct {
+	Server string `json:"server"`
 	Scope
 	ServedConfig
 }
 
-// openDiskCache reads the file. One that is not there, or that cannot be read, is as good as empty.
-func openDiskCache(path string, logger *slog.Logger) *diskCache {
-	d := &diskCache{path: path, logger: logger, kept: map[Scope]*ServedConfig{}}
-	if path == "" {
+// openDiskCache reads the folder. One that is not there is as good as empty, and so is what is no kept
+// configuration of this server's.
+func openDiskCache(folder, server string, logger *slog.Logger) *diskCache {
+	d := &diskCache{folder: folder, server: server, logger: logger, kept: map[Scope]*ServedConfig{}}
+	if folder == "" {
 		return d
 	}
-	content, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		return d
-	}
-	var kept []keptConfig
-	if err == nil {
-		err = json.Unmarshal(content, &kept)
-	}
-	if err != nil {
-		logger.Warn("no configuration taken from the disk", "path", path, "error", err)
-		return d
-	}
-	for _, one := range kept {
-		if one.ServedConfig.whole() {
-			d.kept[one.Scope] = one.ServedConfig.copy()
+	paths, err := filepath.Glob(filepath.Join(folder, "*.config.json"))
+	for _, path := range paths {
+		var content []byte
+		var kept keptConfig
+		if content, err = os.ReadFile(path); err == nil {
+			err = json.Unmarshal(content, &kept)
+		}
+		if err != nil {
+			logger.Warn("a kept configuration is not used", "path", path, "error", err)
+		} else if kept.Server == server && kept.ServedConfig.whole() {
+			d.kept[kept.Scope] = kept.ServedConfig.copy()
 		}
 	}
 	return d
@@ -64,10 +68,12 @@ func (d *diskCache) get(scope Scope) *ServedConfig {
 
 // put keeps a scope's configuration, where it is not the one that is kept already.
 func (d *diskCache) put(scope Scope, config *ServedConfig) {
-	if d.path == "" {
+	if d.folder == "" {
 		return
 	}
 	kept := &ServedConfig{Version: config.Version, LLMConfig: config.LLMConfig}
+	d.writing.Lock()
+	defer d.writing.Unlock()
 	d.mu.Lock()
 	same := reflect.DeepEqual(d.kept[scope], kept)
 	d.kept[scope] = kept
@@ -75,26 +81,22 @@ func (d *diskCache) put(scope Scope, config *ServedConfig) {
 	if same {
 		return
 	}
-	if err := d.write(); err != nil {
-		d.logger.Warn("configuration not kept on the disk", "path", d.path, "error", err)
+	if err := d.write(keptConfig{d.server, scope, *kept}); err != nil {
+		d.logger.Warn("configuration not kept on the disk", "folder", d.folder, "error", err)
 	}
 }
 
-// write replaces the file, whole or not at all.
-func (d *diskCache) write() error {
-	d.writing.Lock()
-	defer d.writing.Unlock()
-	d.mu.Lock()
-	all := make([]keptConfig, 0, len(d.kept))
-	for scope, config := range d.kept {
-		all = append(all, keptConfig{scope, *config})
-	}
-	d.mu.Unlock()
-	content, err := json.Marshal(all)
+// write replaces a scope's file, whole or not at all.
+func (d *diskCache) write(kept keptConfig) error {
+	content, err := json.Marshal(kept)
 	if err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(d.path), filepath.Base(d.path)+".*")
+	if err = os.MkdirAll(d.folder, 0o755); err != nil {
+		return err
+	}
+	path := filepath.Join(d.folder, keptName(d.server, kept.Scope))
+	file, err := os.CreateTemp(d.folder, filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,13 @@ func (d *diskCache) write() error {
 		err = closed
 	}
 	if err == nil {
-		err = os.Rename(file.Name(), d.path)
+		err = os.Rename(file.Name(), path)
 	}
 	return err
+}
+
+// keptName names a scope's file, as the other SDKs do.
+func keptName(server string, scope Scope) string {
+	digest := sha256.Sum256([]byte(strings.Join([]string{server, scope.Service, scope.Endpoint}, "\n")))
+	return hex.EncodeToString(digest[:16]) + ".config.json"
 }

@@ -225,8 +225,7 @@ func (q *queue) wait(timer <-chan time.Time) error {
 	}
 }
 
-// deliver sends a batch until the server has taken or refused it, or the client ends. Until the optimizer itself
-// has refused it, it is kept: a proxy's page is no refusal.
+// deliver sends a batch until the server has taken or refused it, or the client ends.
 func (q *queue) deliver(batch []Metrics) {
 	req, err := post("/metrics", map[string]any{"metrics": batch})
 	for err == nil {
@@ -239,11 +238,11 @@ func (q *queue) deliver(batch []Metrics) {
 			return
 		}
 		var failed *APIError
-		if q.life.Err() != nil || !errors.As(err, &failed) || answeredByAPI(err) && !failed.Retryable {
+		if q.life.Err() != nil || !errors.As(err, &failed) || refused(err) {
 			break
 		}
 		q.logger.Warn("reports are kept and sent later", "error", err)
-		if err = q.pause(max(pauseAfterFailure, failed.RetryAfter)); err != nil {
+		if err = q.pause(max(backoff(0, pauseAfterFailure, pauseAfterFailure), failed.RetryAfter)); err != nil {
 			break
 		}
 	}

@@ -60,14 +60,15 @@ func (c *Client) ReportMetrics(ctx context.Context, metrics Metrics) error {
 }
 
 // ReportMetricsBatch reports calls and waits for the server's answer. Where the server took only some, the
-// error is a [*RejectedError]. A metric without tags.configVersion gets the version that was handed out last
-// under this context (see [WithCall]); under a context that is no call's, that of the client, if it was but one.
+// error is a [*RejectedError]. A metric without tags.configVersion gets the version that was handed out last in
+// the same call context: under the same [WithCall]; under [context.Background], by all calls that were made under
+// it, unless both versions of a rollout were.
 func (c *Client) ReportMetricsBatch(ctx context.Context, metrics []Metrics) error {
 	completed := make([]Metrics, len(metrics))
 	for i, metric := range metrics {
 		if metric.Tags[versionTag] == "" {
-			if version := c.versionFor(ctx, metric.Service); version != "" {
-				metric.Tags = withTag(metric.Tags, versionTag, version)
+			if handed := c.handedUnder(ctx).of(metric.Service); handed != nil && handed.Version != "" {
+				metric.Tags = withTag(metric.Tags, versionTag, handed.Version)
 			}
 		}
 		completed[i] = metric
@@ -86,7 +87,9 @@ func (c *Client) ReportQualityBatch(ctx context.Context, quality []Quality) erro
 	completed := make([]Quality, len(quality))
 	for i, one := range quality {
 		if one.RequestID == "" && one.ConfigVersion == "" {
-			one.ConfigVersion = c.versionFor(ctx, one.Service)
+			if handed := c.handedUnder(ctx).of(one.Service); handed != nil {
+				one.ConfigVersion = handed.Version
+			}
 		}
 		completed[i] = one
 	}
@@ -102,19 +105,6 @@ func (c *Client) report(ctx context.Context, path string, body any) error {
 		return &result
 	}
 	return nil
-}
-
-// versionFor is the version last handed out under ctx for the service, "" where there is none.
-func (c *Client) versionFor(ctx context.Context, service string) string {
-	last := c.handed.of(service)
-	if call := callOf(ctx); call != nil {
-		last = call.handed.of(service)
-		last.mixed = false
-	}
-	if last.config == nil || last.mixed {
-		return ""
-	}
-	return last.config.Version
 }
 
 func withTag(tags map[string]string, name, value string) map[string]string {

@@ -15,9 +15,9 @@ const failedStatus = 500
 // [RequestTracker.Report] at once. The first of them counts, what follows does nothing.
 //
 // Provider, model and version are those of the configuration that [RequestTracker.Config] gave or
-// [RequestTracker.SetConfig] was told; failing that, of the one that the client handed out last for the service
-// when the tracker was made, which suits programs that make one call at a time. A call without an error needs
-// its tokens: without them it is not reported, since 0 would pass for a free call.
+// [RequestTracker.SetConfig] was told; failing that, Report and [Client.Track] take the one that was handed out
+// last for the service in their call context (see [Client.ReportMetricsBatch]). A call without an error needs its
+// tokens: without them it is not reported, since 0 would pass for a free call.
 type RequestTracker struct {
 	client  *Client
 	started time.Time
@@ -25,7 +25,6 @@ type RequestTracker struct {
 	mu        sync.Mutex
 	metric    Metrics
 	config    *ServedConfig
-	presumed  *ServedConfig
 	hasTokens bool
 	ended     bool
 }
@@ -33,10 +32,9 @@ type RequestTracker struct {
 // NewRequestTracker begins to time a call.
 func (c *Client) NewRequestTracker(service, endpoint string) *RequestTracker {
 	return &RequestTracker{
-		client:   c,
-		started:  time.Now(),
-		metric:   Metrics{Service: service, Endpoint: endpoint, StatusCode: 200},
-		presumed: c.handed.of(service).config,
+		client:  c,
+		started: time.Now(),
+		metric:  Metrics{Service: service, Endpoint: endpoint, StatusCode: 200},
 	}
 }
 
@@ -50,7 +48,6 @@ func (c *Client) Track(
 		ctx = WithCall(ctx, "")
 	}
 	tracker := c.NewRequestTracker(service, endpoint)
-	tracker.presumed = nil
 	defer func() {
 		tracker.SetError("panic", failedStatus) // only a panic comes here before the tracker has ended
 		tracker.Done()
@@ -63,10 +60,7 @@ func (c *Client) Track(
 	if err != nil {
 		tracker.SetError(errorType(err), errorStatus(err))
 	}
-	if tracker.known() == nil {
-		tracker.presume(callOf(ctx).handed.of(service).config)
-	}
-	tracker.Done()
+	tracker.queue(c.handedUnder(ctx).of(service))
 	return err
 }
 
@@ -127,27 +121,25 @@ func (t *RequestTracker) SetRetries(count int) {
 
 // Done ends the call and queues its report. It does no I/O and never fails; what cannot be reported is counted
 // by [Client.DroppedReports].
-func (t *RequestTracker) Done() {
+func (t *RequestTracker) Done() { t.queue(nil) }
+
+func (t *RequestTracker) queue(handed *ServedConfig) {
 	if !t.end() {
 		return
 	}
-	if err := t.complete(); err != nil {
+	if err := t.complete(handed); err != nil {
 		t.client.queue.drop(1, err.Error())
 		return
 	}
 	t.client.queue.put(t.metric)
 }
 
-// Report ends the call, sends its report and waits for the server's answer. A configuration that was handed out
-// under ctx for the service counts where the tracker was not told another.
+// Report ends the call, sends its report and waits for the server's answer.
 func (t *RequestTracker) Report(ctx context.Context) error {
 	if !t.end() {
 		return nil
 	}
-	if call := callOf(ctx); call != nil {
-		t.presume(call.handed.of(t.metric.Service).config)
-	}
-	if err := t.complete(); err != nil {
+	if err := t.complete(t.client.handedUnder(ctx).of(t.metric.Service)); err != nil {
 		return err
 	}
 	return t.client.ReportMetrics(ctx, t.metric)
@@ -159,15 +151,6 @@ func (t *RequestTracker) set(change func()) {
 	defer t.mu.Unlock()
 	if !t.ended {
 		change()
-	}
-}
-
-// presume says which configuration probably served the call.
-func (t *RequestTracker) presume(config *ServedConfig) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if config != nil {
-		t.presumed = config
 	}
 }
 
@@ -191,13 +174,14 @@ func (t *RequestTracker) end() bool {
 	return true
 }
 
-// complete fills in what the configuration says, and fails where something is not known even so.
-func (t *RequestTracker) complete() error {
+// complete fills in what the configuration says: the tracker's own, else the one handed out in its call context.
+// It fails where something is not known even so.
+func (t *RequestTracker) complete(handed *ServedConfig) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	config := t.config
 	if config == nil {
-		config = t.presumed
+		config = handed
 	}
 	if config != nil {
 		if config.Version != "" && t.metric.Tags[versionTag] == "" {

@@ -103,14 +103,51 @@ func TestTheVersionIsTheOneHandedOutInTheSameCall(t *testing.T) {
 			t.Error(tags)
 		}
 	}
-	// Outside of any call both were handed out by now, so that it cannot be told which served this one.
-	for version := range arms {
-		must[*ServedConfig](t)(client.GetConfigForService(WithCall(ctx, arms[version]), "chat", ""))
-		client.ConfigFor(arms[version], Scope{Service: "chat"})
+}
+
+func TestWhereCallsShareAContextOnlyWhatIsSureIsSaid(t *testing.T) {
+	p := newPeer(t)
+	p.standing = func(s seen) answer {
+		if s.method == http.MethodGet {
+			return answer{body: rolloutBody(50, time.Minute)}
+		}
+		return serve(s)
 	}
-	check(t, client.ReportMetrics(ctx, Metrics{Service: "chat"}))
-	if metrics := p.posted(); metrics[6]["tags"] != nil {
-		t.Error(metrics[6])
+	client := p.client()
+	request, cancel := context.WithCancel(ctx)
+	defer cancel()
+	report := func(under context.Context) any {
+		check(t, client.ReportMetrics(under, Metrics{Service: "chat"}))
+		metrics := p.posted()
+		tags, _ := metrics[len(metrics)-1]["tags"].(map[string]any)
+		return tags["configVersion"]
+	}
+	tracked := func(under context.Context) error {
+		tracker := client.NewRequestTracker("chat", "/")
+		tracker.SetTokens(1, 1)
+		return tracker.Report(under)
+	}
+	one := must[*ServedConfig](t)(client.GetConfigForService(ctx, "chat", ""))
+	if version := report(ctx); version != one.Version {
+		t.Error(version)
+	}
+	check(t, tracked(ctx))
+	client.ConfigFor("user-1", Scope{Service: "chat"}) // belongs to no call
+	must[*ServedConfig](t)(client.GetConfigForService(request, "chat", ""))
+	if version := report(request); version != nil {
+		t.Errorf("a request's context is no call's: %v", version)
+	}
+	if tracked(request) == nil {
+		t.Error("the model of a request's call is not known")
+	}
+	for other := one; other.Version == one.Version; {
+		other = must[*ServedConfig](t)(client.GetConfigForService(ctx, "chat", ""))
+	}
+	if version := report(ctx); version != nil {
+		t.Errorf("either may have served it: %v", version)
+	}
+	if tracked(ctx) == nil {
+		t.Error("either model may have served it")
 	}
 }
 
