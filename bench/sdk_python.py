@@ -56,7 +56,7 @@ def main() -> int:
     """Prints the figures beside their gates."""
     http_client = httpx.Client(transport=httpx.MockTransport(answer))
     client = OptimizerClient(
-        endpoint="http://optimizer", refresh_interval=3600, retries=0, stream=False, http_client=http_client
+        endpoint="http://optimizer", poll_interval=3600, retries=0, stream=False, http_client=http_client
     )
 
     def tracked() -> None:

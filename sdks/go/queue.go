@@ -2,6 +2,7 @@ package optimizer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -229,11 +230,11 @@ func (q *queue) wait(timer <-chan time.Time) error {
 func (q *queue) deliver(batch []Metrics) {
 	req, err := post("/metrics", map[string]any{"metrics": batch})
 	for err == nil {
-		var result RejectedError
+		var result taken
 		err = q.transport.call(q.life, req, &result)
 		if err == nil {
 			if result.Rejected > 0 {
-				q.drop(result.Rejected, result.Error())
+				q.drop(result.Rejected, result.RejectedError.Error())
 			}
 			return
 		}
@@ -247,6 +248,21 @@ func (q *queue) deliver(batch []Metrics) {
 		}
 	}
 	q.drop(len(batch), err.Error())
+}
+
+// taken is what became of a batch. Any other object is not the API's answer.
+type taken struct{ RejectedError }
+
+// UnmarshalJSON fails where it is not said how many were accepted.
+func (t *taken) UnmarshalJSON(content []byte) error {
+	var said struct{ Accepted *int }
+	if err := json.Unmarshal(content, &said); err != nil {
+		return err
+	}
+	if said.Accepted == nil {
+		return errors.New("the answer does not say what became of the reports")
+	}
+	return json.Unmarshal(content, &t.RejectedError)
 }
 
 // pause waits before the next try; not at all where somebody waits for the queue to be empty, but a moment.

@@ -55,8 +55,13 @@ func (c *Client) GetOptimization(ctx context.Context, optimizationID string) (*O
 }
 
 // ListDeployments gives rollouts, the newest first.
-func (c *Client) ListDeployments(ctx context.Context, page Page) (*Deployments, error) {
-	return answerOf[Deployments](func(out any) error { return c.get(ctx, "/deployments", page.query(), out) })
+func (c *Client) ListDeployments(ctx context.Context, of DeploymentQuery) (*Deployments, error) {
+	query := Page{of.Limit, of.Offset}.query()
+	setIf(query, "scope", of.Scope)
+	if of.Open {
+		query.Set("open", "true")
+	}
+	return answerOf[Deployments](func(out any) error { return c.get(ctx, "/deployments", query, out) })
 }
 
 // GetDeployment gives a rollout: its steps, their verdicts, and the guardrails of each.

@@ -239,6 +239,15 @@ type Alternative struct {
 	OnParetoFront bool                  `json:"onParetoFront"`
 }
 
+// DeploymentQuery says which rollouts are asked for. Scope is a service, "<service>:<endpoint>" or "global"; Open
+// leaves out those that have ended.
+type DeploymentQuery struct {
+	Scope  string
+	Open   bool
+	Limit  int
+	Offset int
+}
+
 // Deployments is a page of rollouts, and how many there are in all.
 type Deployments struct {
 	Total       int          `json:"total"`

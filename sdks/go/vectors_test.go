@@ -88,12 +88,12 @@ func perform(t *testing.T, c *Client, method string, arguments json.RawMessage) 
 		}
 		return c.GetConfigForService(call, of.Service, of.Endpoint)
 	case "reportMetrics":
-		return taken(1, c.ReportMetrics(ctx, read[Metrics](t, arguments)))
+		return answered(1, c.ReportMetrics(ctx, read[Metrics](t, arguments)))
 	case "reportMetricsBatch":
 		batch := read[[]Metrics](t, arguments)
-		return taken(len(batch), c.ReportMetricsBatch(ctx, batch))
+		return answered(len(batch), c.ReportMetricsBatch(ctx, batch))
 	case "reportQuality":
-		return taken(1, c.ReportQuality(ctx, read[Quality](t, arguments)))
+		return answered(1, c.ReportQuality(ctx, read[Quality](t, arguments)))
 	case "queryMetrics":
 		return c.QueryMetrics(ctx, read[MetricsQuery](t, arguments))
 	case "getHistory":
@@ -109,8 +109,8 @@ func perform(t *testing.T, c *Client, method string, arguments json.RawMessage) 
 	return nil, nil
 }
 
-// taken is what a report's caller knows: all was taken, or the error says what was not.
-func taken(count int, err error) (any, error) {
+// answered is what a report's caller knows: all was taken, or the error says what was not.
+func answered(count int, err error) (any, error) {
 	var rejected *RejectedError
 	if errors.As(err, &rejected) {
 		return rejected, nil
@@ -266,8 +266,10 @@ func TestCallsOnTheWire(t *testing.T) {
 			"GET", "/api/v1/config/versions?limit=5&service=chat", nil,
 		},
 		"deployments": {
-			func(ctx context.Context, c *Client) (any, error) { return c.ListDeployments(ctx, Page{Offset: 5}) },
-			"GET", "/api/v1/deployments?offset=5", nil,
+			func(ctx context.Context, c *Client) (any, error) {
+				return c.ListDeployments(ctx, DeploymentQuery{Scope: "chat", Open: true, Offset: 5})
+			},
+			"GET", "/api/v1/deployments?offset=5&open=true&scope=chat", nil,
 		},
 		"deployment": {
 			func(ctx context.Context, c *Client) (any, error) { return c.GetDeployment(ctx, "dep-1") },

@@ -25,7 +25,7 @@ def test_the_twins_have_the_same_calls() -> None:
 
 async def test_many_tasks_are_served_from_memory(peer: Peer) -> None:
     peer.standing = config_answer()
-    async with AsyncOptimizerClient(endpoint=peer.url, refresh_interval=3600) as client:
+    async with AsyncOptimizerClient(endpoint=peer.url, poll_interval=3600) as client:
         await client.get_config("chat")
         configs = await asyncio.gather(*(client.get_config("chat", unit=str(n)) for n in range(50)))
         assert {config.version for config in configs} == {"chat@1"}

@@ -47,7 +47,7 @@ def stream(peer: Peer) -> Queue[str | None]:
 
 def test_a_change_comes_by_the_stream_and_nothing_is_polled(peer: Peer, stream: Queue[str | None]) -> None:
     stream.put(event("chat@1"))
-    with client_of(peer, refresh_interval=0.05) as client:
+    with client_of(peer, poll_interval=0.05) as client:
         client.get_config("chat", "/api/chat")
         wait_until(lambda: peer.streams)
         stream.put(event("chat@2"))
@@ -69,7 +69,7 @@ def test_where_the_stream_breaks_the_server_is_polled(
 ) -> None:
     stream.put(event("chat@1"))
     stream.put(broken)
-    with client_of(peer, refresh_interval=0.01) as client:
+    with client_of(peer, poll_interval=0.01) as client:
         client.get_config("chat")
         wait_until(stream.empty)
         peer.standing = config_answer("chat@2")
@@ -81,7 +81,7 @@ def test_a_rollout_of_the_stream_is_watched_by_the_servers_clock(
     peer: Peer, stream: Queue[str | None]
 ) -> None:
     stream.put(event("chat@1", rollout=rollout(100, watched_for=2)))
-    with client_of(peer, refresh_interval=3600) as client:
+    with client_of(peer, poll_interval=3600) as client:
         client.get_config("chat")
         wait_until(lambda: client.get_config("chat").is_canary)
         wait_until(lambda: not client.get_config("chat").is_canary)
@@ -113,7 +113,7 @@ def test_subscribers_are_called_at_each_change_of_this_instance(
 def test_subscribers_are_told_without_a_stream_too(peer: Peer) -> None:
     told: list[Config] = []
     peer.standing = config_answer("chat@1")
-    with client_of(peer, refresh_interval=0.01) as client:
+    with client_of(peer, poll_interval=0.01) as client:
         client.get_config("chat")
         client.subscribe_config_updates(told.append, "chat")
         peer.standing = config_answer("chat@2")
@@ -147,7 +147,7 @@ def test_what_has_no_call_to_it_asks_nobody(peer: Peer) -> None:
 @pytest.mark.parametrize("fault", [Answer(cut=True), GARBAGE, error_answer("UNAUTHORIZED", 401)])
 def test_the_default_holds_until_the_server_answers(fault: Answer, peer: Peer) -> None:
     peer.standing = fault
-    with client_of(peer, default_config=CONFIG, refresh_interval=0.01, retries=3) as client:
+    with client_of(peer, default_config=CONFIG, poll_interval=0.01, retries=3) as client:
         assert client.get_current_config("chat").to_dict() == CONFIG
         assert client.get_config("chat").version == "default"
         assert len(peer.seen) == 1
@@ -157,7 +157,7 @@ def test_the_default_holds_until_the_server_answers(fault: Answer, peer: Peer) -
 
 def test_the_default_is_no_version_of_the_servers(peer: Peer) -> None:
     peer.standing = Answer(cut=True)
-    with client_of(peer, default_config=CONFIG, refresh_interval=3600) as client:
+    with client_of(peer, default_config=CONFIG, poll_interval=3600) as client:
         client.get_config("chat")
         peer.standing = Answer({"accepted": 1, "rejected": 0})
         client.report_quality({"timestamp": 1, "service": "chat", "overallScore": 1, "evaluationMethod": "m"})

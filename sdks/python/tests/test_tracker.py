@@ -132,7 +132,7 @@ def test_a_value_that_json_has_not_breaks_nothing(peer: Peer, client: OptimizerC
 
 
 def test_a_server_that_hangs_holds_no_caller_up(peer: Peer) -> None:
-    with OptimizerClient(endpoint=peer.url, refresh_interval=3600) as client:
+    with OptimizerClient(endpoint=peer.url, poll_interval=3600) as client:
         client.get_config("chat")
         peer.standing = Answer(hang=True)
         for _ in range(100):
@@ -173,7 +173,7 @@ def test_what_the_server_refuses_is_counted(peer: Peer, client: OptimizerClient)
 
 
 def test_past_the_bound_the_oldest_give_way(peer: Peer) -> None:
-    with OptimizerClient(endpoint=peer.url, queue_size=10, refresh_interval=3600) as client:
+    with OptimizerClient(endpoint=peer.url, queue_size=10, poll_interval=3600) as client:
         client.get_config("chat")
         peer.queued.append(Answer(hang=True))
         for n in range(25):

@@ -28,8 +28,8 @@ export interface ClientOptions {
   pollInterval?: number;
   /** Whether configurations are followed by stream (server-sent events) at all: true. */
   stream?: boolean;
-  /** A file that keeps the last configurations for the next start. */
-  cacheFile?: string;
+  /** A folder in which the last known configurations are kept for the next start. */
+  cacheDir?: string;
   /** What is served while the optimizer has never given a configuration. */
   defaultConfig?: types.LLMConfig;
   /** How many reports may wait to be sent: 10,000. Past it the oldest give way. */
@@ -73,7 +73,8 @@ export class OptimizerClient extends EventEmitter {
     this.#transport = new Transport({ endpoint, apiKey, timeout, retries });
     this.#source = new ConfigSource(this.#transport, randomUUID());
     this.#queue = new ReportQueue(this.#transport, queueSize, warn);
-    this.#disk = options.cacheFile === undefined ? undefined : new DiskCache(options.cacheFile, warn);
+    const { cacheDir } = options;
+    this.#disk = cacheDir === undefined ? undefined : new DiskCache(cacheDir, this.#transport.base, warn);
     this.#default = options.defaultConfig && defaultConfig(options.defaultConfig);
     this.#pollInterval = pollInterval;
     this.#stream = stream;
@@ -127,14 +128,11 @@ export class OptimizerClient extends EventEmitter {
    * Starts to follow a scope, and resolves once its configuration is there; `interval` is that of polls (ms).
    * Rejects where the first fetch fails and there is nothing to serve; it goes on being tried all the same.
    */
-  async startSync({ interval, ...of }: { interval?: number } & types.Scope = {}): Promise<void> {
+  startSync({ interval, ...of }: { interval?: number } & types.Scope = {}): Promise<void> {
     const scope = this.#scope(of);
+    scope.holders += 1;
     if (interval !== undefined) scope.pollEvery(interval);
-    try {
-      await scope.ready();
-    } finally {
-      scope.follow();
-    }
+    return scope.ready().finally(() => scope.follow());
   }
 
   /**
@@ -151,12 +149,22 @@ export class OptimizerClient extends EventEmitter {
     const known = scope.isReady ? scope.draw(this.#source.instanceId) : undefined;
     if (known !== undefined) queueMicrotask(() => this.#guard(() => callback(known)));
     this.startSync(of).catch((error: Error) => this.#warn(error));
-    return () => this.off('configUpdate', listener);
+    let ended = false;
+    return () => {
+      if (!ended) scope.holders -= 1;
+      ended = true;
+      this.off('configUpdate', listener);
+    };
   }
 
   /** Changes a scope's configuration, rolled out by `deploymentStrategy`, by default the policy's. */
   updateConfig(update: types.ConfigUpdate): Promise<types.ConfigUpdateResult> {
     return this.#call(post('/config/update', { ...update, config: toLLMConfig(update.config) }));
+  }
+
+  /** Brings an earlier version back, as a rollout of its own. */
+  rollbackConfig(back: types.ConfigRollback): Promise<types.ConfigUpdateResult> {
+    return this.#call(post('/config/rollback', back));
   }
 
   /** A service's versions or its endpoint's, without a service those of all scopes, the newest first. */
@@ -254,25 +262,28 @@ export class OptimizerClient extends EventEmitter {
   }
 
   /** Holds a rollout at its share, and the time that its step has left. */
-  pauseDeployment(deploymentId: string): Promise<types.Deployment> {
-    return this.#steer(deploymentId, 'pause');
+  pauseDeployment(deploymentId: string, reason?: string): Promise<types.Deployment> {
+    return this.#steer(deploymentId, 'pause', reason);
   }
 
-  resumeDeployment(deploymentId: string): Promise<types.Deployment> {
-    return this.#steer(deploymentId, 'resume');
+  /** Goes on with a paused or held rollout. */
+  resumeDeployment(deploymentId: string, reason?: string): Promise<types.Deployment> {
+    return this.#steer(deploymentId, 'resume', reason);
   }
 
-  approveDeployment(deploymentId: string): Promise<types.Deployment> {
-    return this.#steer(deploymentId, 'approve');
+  /** Lets a rollout that awaits approval go on. */
+  approveDeployment(deploymentId: string, reason?: string): Promise<types.Deployment> {
+    return this.#steer(deploymentId, 'approve', reason);
   }
 
-  promoteDeployment(deploymentId: string): Promise<types.Deployment> {
-    return this.#steer(deploymentId, 'promote');
+  /** Ends a rollout with the new version for everybody. */
+  promoteDeployment(deploymentId: string, reason?: string): Promise<types.Deployment> {
+    return this.#steer(deploymentId, 'promote', reason);
   }
 
-  /** Takes a rollout back. */
-  abortDeployment(deploymentId: string): Promise<types.Deployment> {
-    return this.#steer(deploymentId, 'abort');
+  /** Ends a rollout with the old version for everybody. */
+  abortDeployment(deploymentId: string, reason?: string): Promise<types.Deployment> {
+    return this.#steer(deploymentId, 'abort', reason);
   }
 
   /** A service's policy, defaults filled in. */
@@ -312,7 +323,7 @@ export class OptimizerClient extends EventEmitter {
     this.#transport.close();
   }
 
-  /** The scope's keeper, made at first; past `MAX_SCOPES` the one that was asked least lately goes. */
+  /** The scope's keeper, made at first; past `MAX_SCOPES` the longest unused that is not to be followed goes. */
   #scope({ service, endpoint }: types.Scope): ConfigScope {
     const of: types.Scope = { ...(service !== undefined && { service }), ...(endpoint !== undefined && { endpoint }) };
     const key = keyOf(of);
@@ -327,14 +338,15 @@ export class OptimizerClient extends EventEmitter {
       source: this.#source,
       interval: this.#pollInterval,
       stream: this.#stream,
-      kept: this.#disk?.get(key),
+      kept: this.#disk?.get(of),
       fallback: this.#default,
-      onAnswer: (_, answer) => this.#disk?.set(key, answer),
+      onAnswer: (answered, answer) => this.#disk?.set(answered, answer),
       onChange: (changed, config) => this.#guard(() => this.emit('configUpdate', config, changed)),
       onWarning: (error) => this.#warn(error),
     });
     for (const [oldest, evicted] of this.#scopes) {
       if (this.#scopes.size < MAX_SCOPES) break;
+      if (evicted.holders > 0) continue;
       evicted.stop();
       this.#scopes.delete(oldest);
     }
@@ -355,8 +367,8 @@ export class OptimizerClient extends EventEmitter {
     return { ...metric, tags: { ...metric.tags, configVersion: version } };
   }
 
-  #steer(deploymentId: string, action: string): Promise<types.Deployment> {
-    return this.#call(post(`/deployments/${encodeURIComponent(deploymentId)}/${action}`, {}));
+  #steer(deploymentId: string, action: string, reason: string | undefined): Promise<types.Deployment> {
+    return this.#call(post(`/deployments/${encodeURIComponent(deploymentId)}/${action}`, { reason }));
   }
 
   #call<T>(request: Request): Promise<T> {

@@ -1,10 +1,8 @@
 /** Keeps one scope's configuration at hand, so that a configuration for every call costs no request. */
 
-import { isDeepStrictEqual } from 'node:util';
-
 import type { Config, ScopeAnswer } from './config.js';
 import type { ConfigSource } from './config-source.js';
-import { OptimizerError } from './errors.js';
+import { OptimizerError, refused } from './errors.js';
 import { jittered } from './retry.js';
 import type { Scope } from './types.js';
 
@@ -37,11 +35,13 @@ export interface ScopeOptions {
  * tries come at growing intervals.
  */
 export class ConfigScope {
+  /** How many want it to be followed, come what may. */
+  holders = 0;
   readonly #options: ScopeOptions;
   readonly #end = new AbortController();
   #interval: number;
   #answer: ScopeAnswer | undefined;
-  #told: Config | undefined;
+  #told: string | undefined;
   #first: Promise<void> | undefined;
   #failure: OptimizerError | undefined;
   #following = false;
@@ -66,12 +66,12 @@ export class ConfigScope {
 
   /**
    * Resolves once there is something to serve. Only the first caller waits for the server, with something kept
-   * or a default for one try alone. Rejects where that fails and there is nothing to serve: at once while the
-   * server is known not to answer, which goes on being tried in the background.
+   * or a default for one try alone. Rejects where that fails and there is nothing to serve: at once, unless it
+   * was the API that refused, while the next tries go on in the background.
    */
   ready(): Promise<void> {
     if (this.isReady) return Promise.resolve();
-    if (this.#following && this.#failure?.retryable) return Promise.reject(this.#failure);
+    if (this.#following && this.#failure && !refused(this.#failure)) return Promise.reject(this.#failure);
     this.#first ??= this.#ask().finally(() => (this.#first = undefined));
     return this.#first;
   }
@@ -106,7 +106,7 @@ export class ConfigScope {
     } catch (error) {
       if (!(error instanceof OptimizerError)) throw error;
       this.#failure = error;
-      if (once || error.retryable) this.follow();
+      if (once || !refused(error)) this.follow();
       if (!once) throw error;
       onWarning(error);
     }
@@ -124,7 +124,8 @@ export class ConfigScope {
       failures = streamed || polled ? 0 : failures + 1;
       const backoff = Math.min(this.#interval, MAX_BACKOFF, FIRST_BACKOFF * 2 ** failures);
       const rest = failures > 0 ? jittered(backoff) : streamed ? jittered(RECONNECT) : this.#interval;
-      if (!signal.aborted) await this.#pause(rest);
+      const asked = failures > 0 ? (this.#failure?.retryAfter ?? 0) : 0;
+      if (!signal.aborted) await this.#pause(Math.min(MAX_TIMER, Math.max(rest, asked)));
     }
   }
 
@@ -183,13 +184,8 @@ export class ConfigScope {
   #tell(): void {
     const { scope, source, onChange } = this.#options;
     const config = this.#answer?.draw(source.instanceId);
-    if (config === undefined || isDeepStrictEqual(content(config), content(this.#told))) return;
-    this.#told = config;
+    if (config === undefined || config.version === this.#told) return;
+    this.#told = config.version;
     onChange(scope, config);
   }
-}
-
-/** What makes a configuration another one: its version and fields, not the rollout that it comes from. */
-function content(config: Config | undefined): unknown {
-  return config && { ...config, deploymentId: undefined, isCanary: undefined };
 }

@@ -29,10 +29,9 @@ interface Rollout {
 /** The server's clock by the local monotonic one: add `performance.now()`, and it is ms since the epoch. */
 export type ClockOffset = number;
 
-/** What the server says of a scope; `body` as it came. */
+/** What the server says of a scope. */
 export class ScopeAnswer {
   private constructor(
-    readonly body: Record<string, unknown>,
     readonly etag: string | undefined,
     readonly config: Config,
     readonly rollout: Rollout | undefined,
@@ -41,7 +40,12 @@ export class ScopeAnswer {
   /** From the body of `GET /config/current`, `/config/service/{name}` or an event of the stream. */
   static parse(body: Record<string, unknown>, etag: string | undefined, clock: ClockOffset): ScopeAnswer {
     const rollout = body.rollout === undefined || body.rollout === null ? undefined : parseRollout(body.rollout, clock);
-    return new ScopeAnswer(body, etag, parseConfig(body), rollout);
+    return new ScopeAnswer(etag, parseConfig(body), rollout);
+  }
+
+  /** What holds whether or not anybody watches a canary. */
+  lasting(): Config {
+    return this.rollout?.control ?? this.config;
   }
 
   /** The configuration of this unit now; without a unit, drawn by the share. */

@@ -112,6 +112,11 @@ const BY_CODE: ReadonlyMap<string, typeof APIError> = new Map([
   ['TIMEOUT', ServerTimeoutError],
 ]);
 
+/** Whether the API itself has said no, for good. A proxy's page is no refusal. */
+export function refused(error: unknown): boolean {
+  return error instanceof APIError && !error.retryable;
+}
+
 /** The error that a non-2xx answer means. A code that this version does not know gives a plain `APIError`. */
 export function errorFromAnswer(
   status: number,

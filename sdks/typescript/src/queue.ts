@@ -1,8 +1,8 @@
 /** Sends reports in the background, so that a call never waits for its own bookkeeping. */
 
-import { OptimizerError } from './errors.js';
+import { OptimizerError, refused, UnexpectedAnswerError } from './errors.js';
 import { jittered } from './retry.js';
-import { decode, post, type Request, type Transport } from './transport.js';
+import { decode, post, type Answer, type Request, type Transport } from './transport.js';
 import type { IngestResult, Metric } from './types.js';
 
 const BATCH = 500;
@@ -158,8 +158,9 @@ export class ReportQueue {
     let delay = LINGER;
     while (!this.#isIdle) {
       this.#batch ??= this.#nextBatch();
-      if (this.#batch !== undefined && !(await this.#deliver(this.#batch))) {
-        delay = jittered(PAUSE_AFTER_FAILURE);
+      const pause = this.#batch && (await this.#deliver(this.#batch));
+      if (pause !== undefined) {
+        delay = pause;
         break;
       }
     }
@@ -181,20 +182,27 @@ export class ReportQueue {
     return metrics.length > 0 ? { request: post('/metrics', { metrics }), size: metrics.length } : undefined;
   }
 
-  /** Sends `batch`; false if it is to be tried again later. */
-  async #deliver(batch: Batch): Promise<boolean> {
+  /** Sends `batch`; gives the milliseconds to wait before it is tried again, if it is to be. */
+  async #deliver(batch: Batch): Promise<number | undefined> {
     try {
-      const result = (await this.#transport.call(batch.request, decode, { background: true })) as unknown as IngestResult;
+      const result = await this.#transport.call(batch.request, taken, { background: true });
       if (result.rejected > 0) this.drop(result.rejected, `refused by the server: ${JSON.stringify(result.errors)}`);
     } catch (error) {
-      if (this.#batch !== batch) return true;
-      if (error instanceof OptimizerError && error.retryable) {
+      if (this.#batch !== batch) return undefined;
+      if (error instanceof OptimizerError && !refused(error)) {
         this.#onWarning(error);
-        return false;
+        return Math.max(jittered(PAUSE_AFTER_FAILURE), error.retryAfter ?? 0);
       }
       this.drop(batch.size, String(error));
     }
     if (this.#batch === batch) this.#batch = undefined;
-    return true;
+    return undefined;
   }
+}
+
+/** What became of a batch; any other object is not the API's answer. */
+function taken(answer: Answer): IngestResult {
+  const body = decode(answer);
+  if (typeof body.accepted === 'number') return body as unknown as IngestResult;
+  throw new UnexpectedAnswerError('the answer does not say what became of the reports', { status: answer.status, body });
 }

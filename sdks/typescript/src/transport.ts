@@ -72,6 +72,8 @@ export interface Manner {
 }
 
 export class Transport {
+  /** The server's address, without a slash at its end. */
+  readonly base: string;
   readonly #base: URL;
   readonly #headers: Record<string, string>;
   readonly #timeout: number;
@@ -81,6 +83,7 @@ export class Transport {
   #closed = false;
 
   constructor({ endpoint, apiKey, timeout, retries }: TransportOptions) {
+    this.base = endpoint.replace(/\/+$/, '');
     this.#base = address(endpoint);
     this.#http = this.#base.protocol === 'https:' ? https : http;
     this.#agent = new this.#http.Agent({ keepAlive: true, timeout: IDLE_CONNECTION });

@@ -273,6 +273,13 @@ export interface ConfigUpdate extends Scope {
   validateOnly?: boolean;
 }
 
+export interface ConfigRollback {
+  version: string;
+  reason: string;
+  deploymentStrategy?: 'immediate' | 'canary' | 'gradual';
+  validateOnly?: boolean;
+}
+
 export interface ValidationResult {
   isValid: boolean;
   violations: Array<{ constraint: string; severity: 'error' | 'warning'; message: string }>;

@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 
-import { NoAnswerError, NotFoundError, type Config } from '../src/index.js';
+import { NoAnswerError, NotFoundError, UnexpectedAnswerError, type Config } from '../src/index.js';
 import { bucket } from '../src/assignment.js';
+import { nameOf } from '../src/disk-cache.js';
 import { answer, CANARY, CONFIG, failure, json, pause, Peer, rollout, streamOf, until, wellBehaved, type Handler } from './peer.js';
 import { clientOf, setUp } from './setup.js';
 
 const CHAT = { service: 'chat' };
 const inCanary = (share: number): string => unitWhere((place) => place < share * 100);
-const inControl = (share: number): string => unitWhere((place) => place >= share * 100);
 
 function unitWhere(holds: (place: number) => boolean): string {
   for (let n = 0; ; n += 1) if (holds(bucket('dep_1', `unit-${n}`))) return `unit-${n}`;
@@ -217,38 +217,54 @@ for (const [name, fault] of Object.entries(faults())) {
   });
 }
 
-test('a file keeps the last configuration for the next start', async (t) => {
-  const file = fileOf(t);
-  const { client } = await setUp(t, undefined, { cacheFile: file, stream: false });
-  await client.getConfig(CHAT);
+test('a folder keeps the last configuration for the next start', async (t) => {
+  const folder = join(folderOf(t), 'kept');
+  const { client, peer } = await setUp(t, reads(() => answer('chat@1', rollout(100))), { cacheDir: folder, stream: false });
+  assert.equal((await client.getConfig(CHAT)).version, 'chat@2');
   await client.close();
-  assert.deepEqual(readdirSync(join(file, '..')), ['configs.json']);
+  const { url } = peer;
+  assert.deepEqual(readdirSync(folder), [nameOf(url, CHAT)]);
+  await peer.close();
 
-  const next = clientOf(t, { endpoint: await gone(), cacheFile: file, defaultConfig: CANARY }).client;
-  assert.equal(next.getCurrentConfig(CHAT)!.version, 'chat@1');
+  const next = clientOf(t, { endpoint: `${url}/`, cacheDir: folder, defaultConfig: CANARY }).client;
+  assert.equal(next.getCurrentConfig(CHAT)!.version, 'chat@1', 'nobody is known to watch the canary');
   assert.equal(next.getCurrentConfig()!.model, CANARY.model);
   assert.equal((await next.getConfig(CHAT)).version, 'chat@1');
+  const other = clientOf(t, { endpoint: 'http://127.0.0.1:9', cacheDir: folder }).client;
+  assert.equal(other.getCurrentConfig(CHAT), undefined, "another server's");
 });
 
 test('a file that is no cache is passed over, and written anew', async (t) => {
-  const file = fileOf(t);
-  writeFileSync(file, '{"chat": {"body": {"version": 1}}, ');
-  const { client } = await setUp(t, undefined, { cacheFile: file, stream: false });
-  assert.equal(client.getCurrentConfig(CHAT), undefined);
-  await client.getConfig(CHAT);
-  await client.close();
-  assert.equal(JSON.parse(readFileSync(file, 'utf8')).chat.body.version, 'chat@1');
+  const folder = folderOf(t);
+  const peer = await Peer.start();
+  t.after(() => peer.close());
+  const file = join(folder, nameOf(peer.url, CHAT));
+  for (const text of ['', '[]', '{"server": 1}', `{"server": "${peer.url}", "service": "chat", "version": 1}`]) {
+    writeFileSync(file, text);
+    const { client } = clientOf(t, { endpoint: peer.url, cacheDir: folder, stream: false });
+    assert.equal(client.getCurrentConfig(CHAT), undefined);
+    await client.getConfig(CHAT);
+    await client.close();
+    assert.equal(JSON.parse(readFileSync(file, 'utf8')).version, 'chat@1');
+  }
 });
 
-test('a kept rollout that has lapsed serves control', async (t) => {
-  const file = fileOf(t);
-  writeFileSync(file, JSON.stringify({ chat: { body: answer('chat@1', rollout(100, -1)) } }));
-  const { client } = clientOf(t, { endpoint: await gone(), cacheFile: file });
-  assert.equal(client.configFor('u', CHAT)!.version, 'chat@1');
-  writeFileSync(file, JSON.stringify({ chat: { body: answer('chat@1', rollout(50)) } }));
-  const other = clientOf(t, { endpoint: await gone(), cacheFile: file }).client;
-  assert.equal(other.configFor(inCanary(50), CHAT)!.version, 'chat@2');
-  assert.equal(other.configFor(inControl(50), CHAT)!.version, 'chat@1');
+test('past the bound the longest unused scope gives way, unless it is followed', async (t) => {
+  const { client, peer } = await setUp(t, wellBehaved, { stream: false });
+  await client.startSync({ service: 'watched' });
+  for (let n = 0; n < 110; n += 1) await client.getConfig({ service: `s${n}` });
+  assert.ok(client.getCurrentConfig({ service: 'watched' }));
+  assert.ok(client.getCurrentConfig({ service: 's109' }));
+  assert.equal(client.getCurrentConfig({ service: 's0' }), undefined);
+  assert.equal(peer.seen.length, 111);
+});
+
+test("an answer that is not the API's is no reason to ask again at once", async (t) => {
+  const { client, peer } = await setUp(t, (_, response) => void response.end('<html>'), { pollInterval: 60_000 });
+  await assert.rejects(client.getConfig(), UnexpectedAnswerError);
+  const asked = peer.of('/config/current').length;
+  await assert.rejects(client.getConfig(), UnexpectedAnswerError);
+  assert.equal(peer.of('/config/current').length, asked);
 });
 
 /** An address where nothing listens. */
@@ -259,10 +275,10 @@ async function gone(): Promise<string> {
   return url;
 }
 
-function fileOf(t: TestContext): string {
+function folderOf(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'optimizer-'));
   t.after(() => rmSync(folder, { recursive: true }));
-  return join(folder, 'configs.json');
+  return folder;
 }
 
 function faults(): Record<string, (peer: Peer) => Promise<void> | void> {

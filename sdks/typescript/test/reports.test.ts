@@ -138,7 +138,8 @@ test('what the server refuses is counted', async (t) => {
 for (const [name, handler] of Object.entries<Handler | undefined>({
   gone: undefined,
   slow: () => undefined,
-  'answering garbage': (_, response) => void response.writeHead(502).end('<html>'),
+  'answering garbage': (_, response) => void response.writeHead(200).end('<html>'),
+  'answering another JSON': (_, response) => json(response, {}),
 })) {
   test(`server ${name}: the oldest beyond the bound are dropped and counted, the newest kept`, async (t) => {
     const peer = await Peer.start(handler);
@@ -182,7 +183,7 @@ test('a queued call costs the caller little time, and 10,000 little memory', asy
   const micros = ((performance.now() - started) * 1_000) / 10_000;
   const megabytes = (process.memoryUsage().heapUsed - before) / 2 ** 20;
   t.diagnostic(`${micros.toFixed(2)} µs per queued call, ${megabytes.toFixed(1)} MB for 10,000`);
-  assert.ok(micros < 100);
+  assert.ok(micros < 10, `${micros} µs`);
   assert.ok(megabytes < 20);
   assert.equal(await client.flush(), true);
   assert.equal(client.droppedReports, 0);

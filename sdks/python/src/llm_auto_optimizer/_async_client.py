@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Callable, cast
+from weakref import WeakValueDictionary
 
 import httpx
 
@@ -25,6 +26,7 @@ from llm_auto_optimizer._types import (
     ConfigVersions,
     Constraints,
     Deployment,
+    Deployments,
     Health,
     History,
     IngestResult,
@@ -57,7 +59,7 @@ class AsyncOptimizerClient(ClientBase):
         api_key: str | None = None,
         timeout: float = 5.0,
         retries: int = 3,
-        refresh_interval: float = 1.0,
+        poll_interval: float = 30.0,
         stream: bool = True,
         queue_size: int = 10_000,
         default_config: ConfigLike | None = None,
@@ -70,13 +72,14 @@ class AsyncOptimizerClient(ClientBase):
             api_key=api_key,
             timeout=timeout,
             retries=retries,
-            refresh_interval=refresh_interval,
+            poll_interval=poll_interval,
             stream=stream,
             queue_size=queue_size,
             default_config=default_config,
             cache_dir=cache_dir,
             http_client=background_http_client,
         )
+        self._locks: WeakValueDictionary[ScopeKey, asyncio.Lock] = WeakValueDictionary()
         self._async_transport = AsyncTransport(http_client=http_client, **self._wire)
 
     # Configuration
@@ -97,6 +100,15 @@ class AsyncOptimizerClient(ClientBase):
 
     async def _first(self, service: str | None, endpoint: str | None, unit: str | None) -> Config:
         scope = ScopeKey(service, endpoint)
+        async with self._locks.setdefault(scope, asyncio.Lock()):  # one asks, for all that wait
+            if self._configs.draw(scope, unit) is None:
+                await self._ask(scope)
+        return cast(Config, self._drawn(service, endpoint, unit))
+
+    async def _ask(self, scope: ScopeKey) -> None:
+        failure = self._configs.failure(scope)
+        if failure is not None:
+            raise failure
         request = self._source.request(scope)
         try:
             if self._configs.fallback(scope) is None:
@@ -107,12 +119,11 @@ class AsyncOptimizerClient(ClientBase):
             self._configs.fall_back(scope, error)
         else:
             await asyncio.to_thread(self._configs.accept, scope, answer)
-        return cast(Config, self._drawn(service, endpoint, unit))
 
     def subscribe_config_updates(
         self, callback: Callable[[Config], Any], service: str | None = None, endpoint: str | None = None
     ) -> Callable[[], None]:
-        """Calls `callback` with the configuration whenever this instance's becomes another one.
+        """Calls `callback` with this instance's configuration as soon as it is known, and at each change.
 
         It is called on the loop that this is called on, and awaited if it is a coroutine function. Gives a
         function that ends it.
@@ -136,6 +147,18 @@ class AsyncOptimizerClient(ClientBase):
             ConflictError: a rollout runs on the scope.
         """
         request = calls.update_config(config, reason, service, endpoint, deployment_strategy, validate_only)
+        return await self._async_transport.call(request)
+
+    async def rollback_config(
+        self,
+        version: str,
+        *,
+        reason: str,
+        deployment_strategy: str | None = None,
+        validate_only: bool = False,
+    ) -> ConfigUpdateResult:
+        """Brings an earlier version back, as a rollout of its own."""
+        request = calls.rollback_config(version, reason, deployment_strategy, validate_only)
         return await self._async_transport.call(request)
 
     async def get_versions(
@@ -225,9 +248,41 @@ class AsyncOptimizerClient(ClientBase):
         """How far an optimization is, and what it came to."""
         return await self._async_transport.call(calls.optimization(optimization_id))
 
+    async def list_deployments(
+        self,
+        *,
+        scope: str | None = None,
+        open: bool = False,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> Deployments:
+        """Rollouts, the newest first; of a `scope` (a service, `<service>:<endpoint>` or `global`), or `open`
+        ones alone."""
+        return await self._async_transport.call(calls.deployments(scope, open, limit, offset))
+
     async def get_deployment(self, deployment_id: str) -> Deployment:
         """A rollout: its steps, their verdicts, and the guardrails of each."""
         return await self._async_transport.call(calls.deployment(deployment_id))
+
+    async def pause_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Holds a rollout at its share, and the time that its step has left."""
+        return await self._async_transport.call(calls.steer(deployment_id, "pause", reason))
+
+    async def resume_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Goes on with a paused or held rollout."""
+        return await self._async_transport.call(calls.steer(deployment_id, "resume", reason))
+
+    async def approve_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Lets a rollout that awaits approval go on."""
+        return await self._async_transport.call(calls.steer(deployment_id, "approve", reason))
+
+    async def promote_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Ends a rollout with the new version for everybody."""
+        return await self._async_transport.call(calls.steer(deployment_id, "promote", reason))
+
+    async def abort_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Ends a rollout with the old version for everybody."""
+        return await self._async_transport.call(calls.steer(deployment_id, "abort", reason))
 
     async def get_policy(self, service: str) -> JSON:
         """A service's policy, defaults filled in."""

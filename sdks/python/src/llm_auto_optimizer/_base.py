@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from llm_auto_optimizer._calls import ConfigLike
-from llm_auto_optimizer._config import DEFAULT_VERSION, Config, ScopeKey
+from llm_auto_optimizer._config import Config, ScopeKey
 from llm_auto_optimizer._config_cache import ConfigCache
 from llm_auto_optimizer._config_source import ConfigSource
 from llm_auto_optimizer._config_store import ConfigStore
@@ -42,7 +42,7 @@ class ClientBase:
         api_key: str | None,
         timeout: float,
         retries: int,
-        refresh_interval: float,
+        poll_interval: float,
         stream: bool,
         queue_size: int,
         default_config: ConfigLike | None,
@@ -62,7 +62,7 @@ class ClientBase:
         self._configs = ConfigCache(
             self._source,
             instance_id=instance_id,
-            refresh_interval=refresh_interval,
+            poll_interval=poll_interval,
             stream=stream,
             store=None if cache_dir is None else ConfigStore(cache_dir, self._transport.base),
             default=None if default_config is None else _default(default_config),
@@ -181,7 +181,7 @@ def _default(config: ConfigLike) -> Config:
     """
     wire: Mapping[str, Any] = config.to_dict() if isinstance(config, Config) else config
     try:
-        return Config.from_answer({"version": DEFAULT_VERSION, "config": wire})
+        return Config.from_answer({"version": "", "config": wire})
     except UnexpectedAnswerError as error:
         raise ValueError(f"default_config: {error.message}") from error
 

@@ -14,6 +14,7 @@ from llm_auto_optimizer._types import (
     ConfigVersions,
     Constraints,
     Deployment,
+    Deployments,
     Health,
     History,
     IngestResult,
@@ -66,6 +67,18 @@ def versions(
     """The history of a scope, or of all."""
     params = {"service": service, "endpoint": endpoint, "limit": limit, "offset": offset}
     return get("/config/versions", params)
+
+
+def rollback_config(
+    version: str, reason: str, deployment_strategy: str | None, validate_only: bool
+) -> Request[ConfigUpdateResult]:
+    body = {
+        "version": version,
+        "reason": reason,
+        "deploymentStrategy": deployment_strategy,
+        "validateOnly": validate_only or None,
+    }
+    return post("/config/rollback", body)
 
 
 def metrics(batch: Sequence[Mapping[str, Any]]) -> Request[IngestResult]:
@@ -131,6 +144,16 @@ def optimization(optimization_id: str) -> Request[OptimizationStatus]:
 
 def deployment(deployment_id: str) -> Request[Deployment]:
     return get(f"/deployments/{_segment(deployment_id)}")
+
+
+def deployments(scope: str | None, open: bool, limit: int | None, offset: int | None) -> Request[Deployments]:
+    params = {"scope": scope, "open": "true" if open else None, "limit": limit, "offset": offset}
+    return get("/deployments", params)
+
+
+def steer(deployment_id: str, action: str, reason: str | None) -> Request[Deployment]:
+    """`pause`, `resume`, `approve`, `promote` or `abort`."""
+    return post(f"/deployments/{_segment(deployment_id)}/{action}", {"reason": reason})
 
 
 def policy(service: str) -> Request[JSON]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Callable, cast
+from weakref import WeakValueDictionary
 
 import httpx
 
@@ -23,6 +25,7 @@ from llm_auto_optimizer._types import (
     ConfigVersions,
     Constraints,
     Deployment,
+    Deployments,
     Health,
     History,
     IngestResult,
@@ -45,13 +48,13 @@ class OptimizerClient(ClientBase):
         api_key: a key with the scopes `ingest` and `read`; by default `OPTIMIZER_API_KEY`, if it is set.
         timeout: seconds that one try may take.
         retries: how often a failed call is tried again, where that may help.
-        refresh_interval: for how many seconds a configuration is served without asking the server again,
-            while there is no stream.
+        poll_interval: seconds between polls of a configuration while it cannot be followed by stream.
         stream: whether the server is to tell of changes as they happen.
         queue_size: how many tracked calls may wait to be reported; past it the oldest give way.
         default_config: what is served where the server never answered and nothing was kept; camelCase.
         cache_dir: a folder in which the last known configurations are kept for the next start.
-        http_client: a client of one's own (proxies, certificates, pools); it stays one's own to close.
+        http_client: a client of one's own (proxies, certificates, pools); it stays one's own to close. Its
+            pool needs a connection for each configuration that is followed by stream.
 
     Every method that talks to the server raises `OptimizerError` or one of its subclasses.
     """
@@ -63,7 +66,7 @@ class OptimizerClient(ClientBase):
         api_key: str | None = None,
         timeout: float = 5.0,
         retries: int = 3,
-        refresh_interval: float = 1.0,
+        poll_interval: float = 30.0,
         stream: bool = True,
         queue_size: int = 10_000,
         default_config: ConfigLike | None = None,
@@ -75,13 +78,15 @@ class OptimizerClient(ClientBase):
             api_key=api_key,
             timeout=timeout,
             retries=retries,
-            refresh_interval=refresh_interval,
+            poll_interval=poll_interval,
             stream=stream,
             queue_size=queue_size,
             default_config=default_config,
             cache_dir=cache_dir,
             http_client=http_client,
         )
+        self._locking = threading.Lock()
+        self._locks: WeakValueDictionary[ScopeKey, threading.Lock] = WeakValueDictionary()
 
     # Configuration
 
@@ -101,6 +106,15 @@ class OptimizerClient(ClientBase):
 
     def _first(self, service: str | None, endpoint: str | None, unit: str | None) -> Config:
         scope = ScopeKey(service, endpoint)
+        with self._asking(scope):  # one asks, for all that wait
+            if self._configs.draw(scope, unit) is None:
+                self._ask(scope)
+        return cast(Config, self._drawn(service, endpoint, unit))
+
+    def _ask(self, scope: ScopeKey) -> None:
+        failure = self._configs.failure(scope)
+        if failure is not None:
+            raise failure
         try:
             if self._configs.fallback(scope) is None:
                 answer = self._transport.call_for(self._source.request(scope), read_answer)
@@ -110,12 +124,15 @@ class OptimizerClient(ClientBase):
             self._configs.fall_back(scope, error)
         else:
             self._configs.accept(scope, answer)
-        return cast(Config, self._drawn(service, endpoint, unit))
+
+    def _asking(self, scope: ScopeKey) -> threading.Lock:
+        with self._locking:
+            return self._locks.setdefault(scope, threading.Lock())
 
     def subscribe_config_updates(
         self, callback: Callable[[Config], Any], service: str | None = None, endpoint: str | None = None
     ) -> Callable[[], None]:
-        """Calls `callback` with the configuration whenever this instance's becomes another one.
+        """Calls `callback` with this instance's configuration as soon as it is known, and at each change.
 
         It runs on a thread of the client's; what it raises is logged. Gives a function that ends it.
         """
@@ -138,6 +155,18 @@ class OptimizerClient(ClientBase):
             ConflictError: a rollout runs on the scope.
         """
         request = calls.update_config(config, reason, service, endpoint, deployment_strategy, validate_only)
+        return self._transport.call(request)
+
+    def rollback_config(
+        self,
+        version: str,
+        *,
+        reason: str,
+        deployment_strategy: str | None = None,
+        validate_only: bool = False,
+    ) -> ConfigUpdateResult:
+        """Brings an earlier version back, as a rollout of its own."""
+        request = calls.rollback_config(version, reason, deployment_strategy, validate_only)
         return self._transport.call(request)
 
     def get_versions(
@@ -225,9 +254,41 @@ class OptimizerClient(ClientBase):
         """How far an optimization is, and what it came to."""
         return self._transport.call(calls.optimization(optimization_id))
 
+    def list_deployments(
+        self,
+        *,
+        scope: str | None = None,
+        open: bool = False,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> Deployments:
+        """Rollouts, the newest first; of a `scope` (a service, `<service>:<endpoint>` or `global`), or `open`
+        ones alone."""
+        return self._transport.call(calls.deployments(scope, open, limit, offset))
+
     def get_deployment(self, deployment_id: str) -> Deployment:
         """A rollout: its steps, their verdicts, and the guardrails of each."""
         return self._transport.call(calls.deployment(deployment_id))
+
+    def pause_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Holds a rollout at its share, and the time that its step has left."""
+        return self._transport.call(calls.steer(deployment_id, "pause", reason))
+
+    def resume_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Goes on with a paused or held rollout."""
+        return self._transport.call(calls.steer(deployment_id, "resume", reason))
+
+    def approve_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Lets a rollout that awaits approval go on."""
+        return self._transport.call(calls.steer(deployment_id, "approve", reason))
+
+    def promote_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Ends a rollout with the new version for everybody."""
+        return self._transport.call(calls.steer(deployment_id, "promote", reason))
+
+    def abort_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Ends a rollout with the old version for everybody."""
+        return self._transport.call(calls.steer(deployment_id, "abort", reason))
 
     def get_policy(self, service: str) -> JSON:
         """A service's policy, defaults filled in."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from llm_auto_optimizer._assignment import takes_canary
@@ -24,8 +24,6 @@ _WIRE_NAMES = {
     "parameters": "parameters",
 }
 
-DEFAULT_VERSION = "default"
-
 
 class ScopeKey(NamedTuple):
     """Whose configuration: a service's, one of its endpoints', or with neither the global one."""
@@ -40,7 +38,7 @@ class Config:
 
     `version` goes into a report's `tags.configVersion`; the client adds it by itself. `deployment_id` and
     `is_canary` tell of the rollout that it came from, if one runs. `parameters` holds anything else that
-    the provider takes. The caller's own default has the version `default`, which is not reported.
+    the provider takes. The caller's own default has an empty version, which is not reported.
     """
 
     version: str
@@ -103,13 +101,17 @@ class Rollout:
 
 @dataclass(frozen=True)
 class ScopeAnswer:
-    """What the server says of a scope: the configuration, the rollout if one runs, the answer's ETag and
-    its body as it came."""
+    """What the server says of a scope: the configuration, the rollout if one runs, and the answer's ETag."""
 
     config: Config
     rollout: Rollout | None
     etag: str | None
-    body: Any = None
+
+    @property
+    def lasting(self) -> Config:
+        """What holds whether or not anybody watches a canary, without its rollout."""
+        config = self.config if self.rollout is None else self.rollout.control
+        return replace(config, deployment_id=None)
 
     def draw(self, unit: str | None, now: float) -> Config:
         """The configuration of this unit at `now` (monotonic seconds); without a unit, drawn by the share."""
@@ -141,7 +143,6 @@ def parse_scope_answer(body: Any, *, etag: str | None, server_ms: float, receive
         config=Config.from_answer(body),
         rollout=None if rollout is None else _parse_rollout(rollout, server_ms, received_at),
         etag=etag,
-        body=body,
     )
 
 

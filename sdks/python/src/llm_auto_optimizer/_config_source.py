@@ -30,9 +30,8 @@ class ConfigSource:
     def __init__(self, transport: Transport, *, instance_id: str) -> None:
         self._transport = transport
         self._instance_id = instance_id
-        self._streams: set[httpx.Response] = set()
+        self._streams: dict[ScopeKey, httpx.Response] = {}
         self._lock = threading.Lock()
-        self._interrupted = False
 
     def request(self, scope: ScopeKey, known: ScopeAnswer | None = None) -> Request[JSON]:
         """The read of `scope`; with an answer that is known, it may be said not to have changed."""
@@ -48,35 +47,36 @@ class ConfigSource:
         response = self._transport.send(self.request(scope, known))
         return None if response.status_code == _NOT_MODIFIED else read_answer(response)
 
-    def follow(self, scope: ScopeKey, accept: Callable[[ScopeAnswer], None]) -> None:
-        """Hands over the scope's answers as the stream tells them, until it ends."""
+    def follow(
+        self, scope: ScopeKey, accept: Callable[[ScopeAnswer], None], wanted: Callable[[], bool]
+    ) -> None:
+        """Hands over the scope's answers as the stream tells them, until it ends or is not wanted."""
         request = calls.config_stream(scope.service, scope.endpoint, self._instance_id)
         with self._transport.stream(request) as response:
             opened_at, server_ms = time.monotonic(), _server_ms(response.headers.get("Date"))
             with self._lock:
-                self._streams.add(response)
+                self._streams[scope] = response
             try:
-                for event in events(response.iter_lines()):
-                    if self._interrupted:
+                for event in events(response.iter_lines()) if wanted() else ():
+                    if not wanted():
                         return
                     if event.name == "config":
                         now = time.monotonic()
                         accept(_read_event(event.data, server_ms + (now - opened_at) * 1000, now))
             finally:
                 with self._lock:
-                    self._streams.discard(response)
+                    if self._streams.get(scope) is response:
+                        del self._streams[scope]
 
-    def interrupt(self) -> None:
-        """Ends the streams, which other threads wait for."""
-        self._interrupted = True
+    def interrupt(self, scope: ScopeKey) -> None:
+        """Ends the scope's stream, which another thread waits for."""
         with self._lock:
-            streams = list(self._streams)
-        for response in streams:
-            network = response.extensions.get("network_stream")
-            connection = None if network is None else network.get_extra_info("socket")
-            if connection is not None:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+            response = self._streams.get(scope)
+        network = None if response is None else response.extensions.get("network_stream")
+        connection = None if network is None else network.get_extra_info("socket")
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def read_answer(response: httpx.Response) -> ScopeAnswer:

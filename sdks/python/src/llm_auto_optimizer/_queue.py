@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections import deque
 from typing import Any, Callable
 
-from llm_auto_optimizer._errors import OptimizerError
+from llm_auto_optimizer._errors import OptimizerError, UnexpectedAnswerError, refused
 from llm_auto_optimizer._request import Request, encode, post_encoded
 from llm_auto_optimizer._types import IngestResult
 
@@ -19,6 +20,7 @@ Send = Callable[[Request[IngestResult]], IngestResult]
 _BATCH = 500
 _LINGER = 0.5
 _PAUSE_AFTER_FAILURE = 5.0
+_PAUSE_IN_HURRY = 0.2
 _LOG_INTERVAL = 10.0
 
 
@@ -110,9 +112,16 @@ class ReportQueue:
             batch = self._next_batch()
             if batch is None:
                 return
-            if not self._deliver(batch):
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closed, _PAUSE_AFTER_FAILURE)
+            pause = self._deliver(batch)
+            if pause is not None:
+                self._pause(pause)
+
+    def _pause(self, seconds: float) -> None:
+        """Waits before the next try; where somebody waits for the queue to be empty, but a moment."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._closed or self._hurry, seconds):
+                return
+            self._changed.wait_for(lambda: self._closed, _PAUSE_IN_HURRY)
 
     def _next_batch(self) -> Request[IngestResult] | None:
         """The batch that failed before, else a new one, a moment after its first report. None: closed."""
@@ -128,14 +137,16 @@ class ReportQueue:
     def _ready(self) -> bool:
         return self._closed or self._hurry or len(self._waiting) >= _BATCH
 
-    def _deliver(self, batch: Request[IngestResult]) -> bool:
-        """Sends `batch`; False if it is to be tried again later."""
+    def _deliver(self, batch: Request[IngestResult]) -> float | None:
+        """Sends `batch`; gives the seconds to wait before it is tried again, if it is to be."""
         try:
             result = self._send(batch)
+            if "accepted" not in result:
+                raise UnexpectedAnswerError("it is not said what became of the reports", body=result)
         except OptimizerError as error:
-            if error.retryable:
+            if not refused(error):
                 logger.warning("reports are kept and sent later: %s", error)
-                return False
+                return max(_PAUSE_AFTER_FAILURE * random.uniform(0.5, 1.0), error.retry_after or 0.0)
             self.drop(self._batch_size, str(error))
         else:
             if result.get("rejected"):
@@ -143,7 +154,7 @@ class ReportQueue:
         with self._changed:
             self._batch, self._batch_size = None, 0
             self._changed.notify_all()
-        return True
+        return None
 
 
 def _request(items: list[bytes]) -> Request[IngestResult]:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Callable
 
 from llm_auto_optimizer._config import Config
-from llm_auto_optimizer._reports import VERSION_TAG, version_of
+from llm_auto_optimizer._reports import VERSION_TAG
 
 _FAILED = 500
 
@@ -81,9 +81,8 @@ class BaseTracker:
     def _finish(self, latency_ms: float) -> None:
         config = self._config or self._last_config()
         if config is not None:
-            version = version_of(config)
-            if version is not None:
-                self._tags.setdefault(VERSION_TAG, version)
+            if config.version:
+                self._tags.setdefault(VERSION_TAG, config.version)
             self._fields.setdefault("provider", config.provider)
             self._fields.setdefault("model", config.model)
         if "errorType" in self._fields:

@@ -57,7 +57,8 @@ class Transport(_Wire):
     def __init__(self, *, http_client: httpx.Client | None, **wire: Any) -> None:
         super().__init__(**wire)
         self._owned = http_client is None
-        self._http = http_client or httpx.Client()
+        # Streams hold their connections, which must not keep others from theirs.
+        self._http = http_client or httpx.Client(limits=httpx.Limits(max_keepalive_connections=20))
 
     def call(self, request: Request[T]) -> T:
         """The decoded answer, after as many tries as the policy allows.

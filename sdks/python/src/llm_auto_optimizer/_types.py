@@ -229,6 +229,13 @@ class Deployment(_DeploymentRequired, total=False):
     rollback: Rollback
 
 
+class Deployments(TypedDict):
+    """A page of rollouts, the newest first, and how many there are in all."""
+
+    total: int
+    deployments: list[Deployment]
+
+
 class HealthCheck(TypedDict, total=False):
     name: str
     healthy: bool
