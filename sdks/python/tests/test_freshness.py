@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from llm_auto_optimizer import Config, NoAnswerError, NotFoundError, OptimizerClient
+from llm_auto_optimizer import Config, NoAnswerError, NotFoundError, OptimizerClient, OptimizerError
 
 from .conftest import CANARY_CONFIG, CONFIG, Answer, Peer, config_answer, error_answer
 from .test_config import rollout
@@ -116,9 +118,76 @@ def test_subscribers_are_told_without_a_stream_too(peer: Peer) -> None:
     with client_of(peer, poll_interval=0.01) as client:
         client.get_config("chat")
         client.subscribe_config_updates(told.append, "chat")
-        peer.standing = config_answer("chat@2")
         wait_until(lambda: told)
-    assert [config.version for config in told] == ["chat@2"]
+        peer.standing = config_answer("chat@2")
+        wait_until(lambda: len(told) == 2)
+    assert [config.version for config in told] == ["chat@1", "chat@2"]
+
+
+def test_subscribers_are_told_when_nobody_watches_the_canary(peer: Peer) -> None:
+    told: list[Config] = []
+    peer.standing = config_answer("chat@1", rollout=rollout(100, watched_for=1.5))
+    with client_of(peer, poll_interval=3600, stream=False) as client:
+        client.subscribe_config_updates(told.append, "chat")
+        wait_until(lambda: len(told) == 2)
+    assert [config.version for config in told] == ["chat@2", "chat@1"]
+
+
+def test_a_silent_stream_is_given_up_for_polling(peer: Peer, stream: Queue[str | None]) -> None:
+    with client_of(peer, timeout=0.2, poll_interval=0.05) as client:
+        client.get_config("chat")
+        wait_until(lambda: peer.streams)
+        peer.standing = config_answer("chat@2")
+        wait_until(lambda: client.get_config("chat").version == "chat@2")
+
+
+def test_past_the_bound_the_longest_unused_scope_gives_way(peer: Peer) -> None:
+    peer.standing = config_answer("chat@1")
+    with client_of(peer, stream=False) as client:
+        client.subscribe_config_updates(lambda config: None, "watched")
+        for number in range(110):
+            client.get_config(f"s{number}")
+        wait_until(lambda: client.get_current_config("watched"))
+        assert client.get_current_config("s109")
+        assert client.get_current_config("s0") is None
+        wait_until(lambda: sum(t.name == "optimizer-config" for t in threading.enumerate()) <= 100)
+
+
+def test_many_threads_share_the_first_request(peer: Peer) -> None:
+    peer.standing = config_answer("chat@1")
+    with client_of(peer, stream=False) as client, ThreadPoolExecutor(8) as pool:
+        start = threading.Barrier(8)
+
+        def ask(number: int) -> str:
+            start.wait()
+            return client.get_config("chat", unit=str(number)).version
+
+        assert set(pool.map(ask, range(8))) == {"chat@1"}
+    assert len(peer.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "fault", [Answer(cut=True), GARBAGE, error_answer("DATABASE_ERROR", 503, retryable=True)]
+)
+def test_a_first_call_that_failed_is_not_waited_for_again(fault: Answer, peer: Peer) -> None:
+    peer.standing = fault
+    with client_of(peer, stream=False, poll_interval=3600, retries=1) as client:
+        with pytest.raises(OptimizerError):
+            client.get_config("chat")
+        asked = len(peer.seen)
+        with pytest.raises(OptimizerError) as raised:
+            client.get_config("chat")
+        assert raised.value.code in ("NO_ANSWER", "UNEXPECTED_ANSWER", "DATABASE_ERROR")
+        assert len(peer.seen) == asked
+
+
+def test_what_could_not_be_fetched_at_first_comes_by_itself(peer: Peer) -> None:
+    peer.standing = Answer(cut=True)
+    with client_of(peer, stream=False, poll_interval=0.01) as client:
+        with pytest.raises(NoAnswerError):
+            client.get_config("chat")
+        peer.standing = config_answer("chat@1")
+        wait_until(lambda: client.get_current_config("chat"))
 
 
 def test_subscribers_of_what_was_never_fetched_are_told_the_first(peer: Peer) -> None:
@@ -149,7 +218,7 @@ def test_the_default_holds_until_the_server_answers(fault: Answer, peer: Peer) -
     peer.standing = fault
     with client_of(peer, default_config=CONFIG, poll_interval=0.01, retries=3) as client:
         assert client.get_current_config("chat").to_dict() == CONFIG
-        assert client.get_config("chat").version == "default"
+        assert client.get_config("chat").version == ""
         assert len(peer.seen) == 1
         peer.standing = config_answer("chat@1")
         wait_until(lambda: client.get_config("chat").version == "chat@1")
@@ -195,7 +264,7 @@ def test_the_last_configuration_survives_a_restart(peer: Peer, tmp_path: Path) -
         assert client.get_current_config("chat").version == "chat@1"
         assert client.config_for("user-1", "chat").version == "chat@1"
         assert client.get_config("chat").to_dict() == CONFIG
-        assert client.get_config("other").version == "default"
+        assert client.get_config("other").version == ""
     assert [path.suffix for path in (tmp_path / "kept").iterdir()] == [".json"]
 
 
@@ -206,7 +275,8 @@ def test_what_is_kept_is_another_servers_or_garbage(peer: Peer, tmp_path: Path) 
     with OptimizerClient(endpoint="http://127.0.0.1:9", cache_dir=tmp_path) as client:
         assert client.get_current_config("chat") is None
     (kept,) = tmp_path.iterdir()
-    for text in ("", "[]", '{"server": 1}', kept.read_text()[:-20]):
+    whole = kept.read_text()
+    for text in ("", "[]", '{"server": 1}', whole[:-20], whole.replace("chat@1", "").replace("version", "")):
         kept.write_text(text)
         with OptimizerClient(endpoint=peer.url, cache_dir=tmp_path) as client:
             assert client.get_current_config("chat") is None

@@ -119,7 +119,7 @@ export class ConfigScope {
     while (!signal.aborted) {
       const streamed = this.#options.stream && (await this.#stream());
       if (signal.aborted) return;
-      const polled = fresh || (await this.#poll());
+      const polled = (fresh && !streamed) || (await this.#poll());
       fresh = false;
       failures = streamed || polled ? 0 : failures + 1;
       const backoff = Math.min(this.#interval, MAX_BACKOFF, FIRST_BACKOFF * 2 ** failures);

@@ -32,7 +32,10 @@ export class ConfigSource {
     return answer.status === NOT_MODIFIED ? undefined : parse(answer);
   }
 
-  /** Gives each answer as the server sends it, until the stream ends, falls silent or `signal` ends it. */
+  /**
+   * Gives each answer as the server sends it, until the stream ends, falls silent or `signal` ends it. The first
+   * is to come at once: a proxy that holds events back shows by none having come in time.
+   */
   async follow(scope: Scope, signal: AbortSignal, give: (answer: ScopeAnswer) => void): Promise<void> {
     const query = { ...scope, unit: this.instanceId };
     const request: Request = { method: 'GET', path: '/config/stream', query, headers: { accept: 'text/event-stream' } };
@@ -40,12 +43,16 @@ export class ConfigSource {
     const clock = clockOffset({ headers: response.headers, receivedAt: performance.now() });
     const watchdog = setTimeout(() => response.destroy(new Error('the stream fell silent')), LONGEST_SILENCE).unref();
     response.on('data', () => watchdog.refresh());
+    const opening = setTimeout(() => response.destroy(new Error('the stream brings nothing')), this.transport.timeout).unref();
     try {
       for await (const { event, data } of eventsOf(response)) {
-        if (event === 'config') give(ScopeAnswer.parse(json(data), undefined, clock));
+        if (event !== 'config') continue;
+        clearTimeout(opening);
+        give(ScopeAnswer.parse(json(data), undefined, clock));
       }
     } finally {
       clearTimeout(watchdog);
+      clearTimeout(opening);
       response.destroy();
     }
   }

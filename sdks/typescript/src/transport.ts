@@ -76,7 +76,8 @@ export class Transport {
   readonly base: string;
   readonly #base: URL;
   readonly #headers: Record<string, string>;
-  readonly #timeout: number;
+  /** Milliseconds that one try may take. */
+  readonly timeout: number;
   readonly #retries: number;
   readonly #http: typeof http | typeof https;
   readonly #agent: http.Agent;
@@ -89,7 +90,7 @@ export class Transport {
     this.#agent = new this.#http.Agent({ keepAlive: true, timeout: IDLE_CONNECTION });
     this.#headers = { 'user-agent': `llm-auto-optimizer-node/${VERSION}`, accept: 'application/json' };
     if (apiKey !== undefined) this.#headers.authorization = `Bearer ${apiKey}`;
-    this.#timeout = timeout;
+    this.timeout = timeout;
     this.#retries = retries;
   }
 
@@ -115,7 +116,7 @@ export class Transport {
         sent.destroy();
         reject(this.#noAnswer(request, error));
       };
-      const timer = setTimeout(() => fail(new Error(`none within ${this.#timeout} ms`)), this.#timeout);
+      const timer = setTimeout(() => fail(new Error(`none within ${this.timeout} ms`)), this.timeout);
       if (manner.background) timer.unref();
       sent.on('error', fail);
       sent.on('response', (response) => {
@@ -149,7 +150,7 @@ export class Transport {
         sent.destroy();
         reject(error instanceof OptimizerError ? error : this.#noAnswer(request, error));
       };
-      const timer = setTimeout(() => fail(new Error(`none within ${this.#timeout} ms`)), this.#timeout);
+      const timer = setTimeout(() => fail(new Error(`none within ${this.timeout} ms`)), this.timeout);
       timer.unref();
       sent.on('error', fail);
       sent.on('response', (response) => {

@@ -116,7 +116,7 @@ class ConfigFollower:
             streamed = self._stream and self._follow_once(scope, following)
             if following.ended.is_set():
                 return
-            error = None if fresh else self._poll(scope)
+            error = None if fresh and not streamed else self._poll(scope)
             fresh = False
             failures = 0 if streamed or error is None else failures + 1
             if failures > 0:

@@ -50,20 +50,28 @@ class ConfigSource:
     def follow(
         self, scope: ScopeKey, accept: Callable[[ScopeAnswer], None], wanted: Callable[[], bool]
     ) -> None:
-        """Hands over the scope's answers as the stream tells them, until it ends or is not wanted."""
+        """Hands over the scope's answers as the stream tells them, until it ends or is not wanted.
+
+        The first is to come at once: a proxy that holds events back shows by none having come in time.
+        """
         request = calls.config_stream(scope.service, scope.endpoint, self._instance_id)
         with self._transport.stream(request) as response:
             opened_at, server_ms = time.monotonic(), _server_ms(response.headers.get("Date"))
             with self._lock:
                 self._streams[scope] = response
+            opening = threading.Timer(self._transport.timeout, self.interrupt, args=(scope,))
+            opening.daemon = True
+            opening.start()
             try:
                 for event in events(response.iter_lines()) if wanted() else ():
                     if not wanted():
                         return
                     if event.name == "config":
+                        opening.cancel()
                         now = time.monotonic()
                         accept(_read_event(event.data, server_ms + (now - opened_at) * 1000, now))
             finally:
+                opening.cancel()
                 with self._lock:
                     if self._streams.get(scope) is response:
                         del self._streams[scope]
