@@ -33,8 +33,9 @@ type vector struct {
 			Body    json.RawMessage
 		}
 	}
-	Result any
-	Error  map[string]any
+	Result  any
+	Error   map[string]any
+	Retries *int
 }
 
 func TestRequestVectors(t *testing.T) {
@@ -54,7 +55,14 @@ func TestRequestVectors(t *testing.T) {
 			replay := &replayServer{t: t, vector: v}
 			server := httptest.NewServer(replay)
 			defer server.Close()
-			client := NewClient(Config{Endpoint: server.URL, APIKey: "key-of-vectors", PollOnly: true, Logger: quiet()})
+			config := Config{Endpoint: server.URL, APIKey: "key-of-vectors", PollOnly: true, Logger: quiet()}
+			if v.Retries != nil {
+				config.Retries = *v.Retries
+				if config.Retries == 0 {
+					config.Retries = -1
+				}
+			}
+			client := NewClient(config)
 			defer client.Close(ctx)
 			got, err := perform(t, client, v.Call.Method, v.Call.Arguments)
 			if replay.next != len(v.Exchanges) {

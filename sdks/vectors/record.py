@@ -1,9 +1,10 @@
-"""Records requests.json from a server with empty data, by hand:
+"""Records requests.json from a server with empty data, and from servers that fail, by hand:
 
     llm-optimizer dev --json --data-dir "$(mktemp -d)"
-    python sdks/vectors/record.py <api> <admin key> > sdks/vectors/requests.json
+    python -m sdks.vectors.record <api> <admin key> > sdks/vectors/requests.json
 
-A vector is a call of an SDK, the exchanges that it means, and what the caller sees. Keys, request ids, the
+A vector is a call of an SDK, the exchanges that it means, and what the caller sees; `retries` is what the client
+is told of retries, where that is not its default. Keys, request ids, the
 ids of optimizations and moments of errors are replaced, so that a second recording differs little. Answers
 that no sound server can be made to give are composed, and the vector says so (`composed`).
 
@@ -20,6 +21,8 @@ from typing import Any
 
 import httpx
 import mmh3
+
+from sdks.vectors.failing import ADMIN_KEY, record_failures
 
 KEY = "key-of-vectors"
 MOMENT = 1764000000000
@@ -138,8 +141,9 @@ class Recorder:
         *,
         key: str | None = None,
         composed: tuple[Any, ...] = (),
+        retries: int | None = None,
     ) -> dict[str, Any]:
-        """A vector; `composed` answers come before the recorded one."""
+        """A vector; `composed` answers come before the recorded one, which is that of all `retries`."""
         request = request_of(method, arguments)
         answer = self._http.request(
             request["method"],
@@ -150,14 +154,21 @@ class Recorder:
         )
         headers = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
         response = {"status": answer.status_code, "headers": headers, "body": answer.json()}
-        return self._add(name, method, arguments, [*composed, response], bool(composed))
+        responses = [*composed, *[response] * (1 + (retries or 0))]
+        return self._add(name, method, arguments, responses, bool(composed), retries)
 
     def compose(self, name: str, method: str, arguments: Any, response: Any) -> None:
         """A vector of one answer that is not the server's."""
-        self._add(name, method, arguments, [response], True)
+        self._add(name, method, arguments, [response], True, None)
 
     def _add(
-        self, name: str, method: str, arguments: Any, responses: list[Any], composed: bool
+        self,
+        name: str,
+        method: str,
+        arguments: Any,
+        responses: list[Any],
+        composed: bool,
+        retries: int | None,
     ) -> dict[str, Any]:
         request = request_of(method, arguments)
         vector: dict[str, Any] = {
@@ -168,6 +179,8 @@ class Recorder:
         }
         if composed:
             vector["composed"] = True
+        if retries is not None:
+            vector["retries"] = retries
         self.vectors.append(vector)
         sys.stderr.write(f"{responses[-1]['status']}  {name}\n")
         return vector
@@ -342,11 +355,34 @@ def _composed(recorder: Recorder) -> None:
         recorder.compose(f"{code} is not tried again", "triggerOptimization", TRIGGER, response)
 
 
+def _failures(vectors: list[dict[str, Any]]) -> None:
+    """What is left where trying again did not help."""
+
+    def record(what: str, api: str) -> None:
+        recorder = Recorder(api, ADMIN_KEY)
+        recorder.vectors = vectors
+        if what == "limited":
+            recorder.set_up("GET", "/status", None)
+            recorder.record("a key that asks too often", "queryMetrics", QUERY, retries=0)
+            recorder.set_up("POST", "/metrics", {"metrics": [METRIC]})
+            recorder.record("a key that reports too often", "reportMetrics", METRIC, retries=0)
+        elif what == "slow":
+            recorder.record("a question that takes too long", "getHistory", {"limit": 10}, retries=1)
+        elif what == "without Temporal":
+            recorder.record("a trigger while Temporal is away", "triggerOptimization", TRIGGER, retries=1)
+        else:
+            recorder.record("a report while the database is away", "reportMetrics", METRIC, retries=2)
+            recorder.record("history while the database is away", "getHistory", {"limit": 10}, retries=0)
+
+    record_failures(record)
+
+
 def main() -> None:
     api, key = sys.argv[1:]
     recorder = Recorder(api, key)
     for part in (_errors_first, _configurations, _reports, _queries, _rollout, _optimizations, _composed):
         part(recorder)
+    _failures(recorder.vectors)
     document = {"vectors": steady(recorder.vectors)}
     sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 

@@ -74,8 +74,15 @@ def vector(request: pytest.FixtureRequest, peer: Peer) -> dict[str, Any]:
     return request.param
 
 
+def test_every_code_of_the_api_is_among_them() -> None:
+    codes = {vector["error"]["code"] for vector in VECTORS if "error" in vector}
+    assert codes == {error.code for error in APIError.__subclasses__()}
+
+
 def test_the_client(vector: dict[str, Any], peer: Peer) -> None:
-    with OptimizerClient(endpoint=peer.url, api_key=KEY, stream=False) as client:
+    with OptimizerClient(
+        endpoint=peer.url, api_key=KEY, stream=False, retries=vector.get("retries", 3)
+    ) as client:
         try:
             result = call(client, **vector["call"])
         except APIError as error:
@@ -85,7 +92,9 @@ def test_the_client(vector: dict[str, Any], peer: Peer) -> None:
 
 
 async def test_the_asynchronous_client(vector: dict[str, Any], peer: Peer) -> None:
-    async with AsyncOptimizerClient(endpoint=peer.url, api_key=KEY, stream=False) as client:
+    async with AsyncOptimizerClient(
+        endpoint=peer.url, api_key=KEY, stream=False, retries=vector.get("retries", 3)
+    ) as client:
         try:
             result = await call(client, **vector["call"])
         except APIError as error:
