@@ -1,11 +1,8 @@
-"""Go, and modules of one program that use the SDK of this repository by a replace directive."""
+"""Modules of one program that use the Go SDK of this repository by a replace directive."""
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
+from tests.sdks.tools import need, run
 
 MODULE = Path(__file__).parents[2] / "sdks" / "go"
 GO_MOD = """module example
@@ -18,30 +15,10 @@ replace github.com/llm-auto-optimizer/go-sdk => {module}
 """
 
 
-def need_go() -> str:
-    """The go command. Without one the test is skipped, but in CI it fails."""
-    found = shutil.which("go")
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("go is not installed, and CI is to test the Go SDK")
-        pytest.skip("go is not installed")
-    return found
-
-
-def run_go(*arguments: str, folder: Path, seconds: float = 600) -> str:
-    """What `go <arguments>` prints in a folder; it fails with that where go does."""
-    done = subprocess.run(
-        [need_go(), *arguments],
-        cwd=folder,
-        env={**os.environ, "GOFLAGS": "", "GOWORK": "off"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+def run_go(*arguments: str, folder: Path) -> str:
+    """What `go <arguments>` prints in a folder; skipped without Go, but in CI that fails."""
+    need("go")
+    return run("go", *arguments, cwd=folder, GOFLAGS="", GOWORK="off")
 
 
 def build(source: str, folder: Path) -> Path:

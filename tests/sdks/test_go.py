@@ -1,25 +1,38 @@
-"""The Go SDK by its own tests, and as a module that an application takes in."""
+"""The Go SDK: its own tests, and as a module that an application takes in."""
 
-import subprocess
 from pathlib import Path
 
 from tests.sdks.golang import MODULE, build, run_go
+from tests.sdks.tools import run, serving
 
-PROGRAM = """package main
+USE = """package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"log"
+	"os"
 
 	optimizer "github.com/llm-auto-optimizer/go-sdk"
 )
 
 func main() {
-	client := optimizer.NewClient(optimizer.Config{Endpoint: "http://127.0.0.1:1", Retries: -1})
-	defer client.Close(context.Background())
-	_, err := client.GetConfig(context.Background())
-	fmt.Println(errors.Is(err, optimizer.ErrNoAnswer), client.DroppedReports())
+	client := optimizer.NewClient(optimizer.Config{Endpoint: os.Args[1]})
+	err := client.Track(context.Background(), "chat", "/api/chat",
+		func(ctx context.Context, tracker *optimizer.RequestTracker) error {
+			config, err := tracker.Config(ctx)
+			if err == nil {
+				fmt.Println(config.Version, config.Model)
+			}
+			tracker.SetTokens(1, 2)
+			return err
+		})
+	if err == nil {
+		err = client.Close(context.Background())
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
 }
 """
 
@@ -37,6 +50,7 @@ def test_it_needs_the_standard_library_alone() -> None:
 
 
 def test_a_program_that_uses_it(tmp_path: Path) -> None:
-    program = build(PROGRAM, tmp_path)
-    done = subprocess.run([program], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "true 0\n"
+    program = build(USE, tmp_path)
+    with serving() as served:
+        assert run(program, served.address, cwd=tmp_path) == "chat@1 gpt-4o\n"
+    assert [report["tags"] for report in served.reports] == [{"configVersion": "chat@1"}]

@@ -1,17 +1,22 @@
 """The TypeScript SDK: its own tests, and its package as applications install it."""
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.sdks.tools import need, run, serving
+
 SDK = Path(__file__).parents[2] / "sdks" / "typescript"
 USE = """
-const client = new OptimizerClient({ endpoint: 'http://127.0.0.1:9', apiKey: 'key', stream: false });
+const client = new OptimizerClient({ endpoint: process.argv[2] });
 const made = optimizerMiddleware(client, { service: 'chat', endpoint: '/api/chat' });
-console.log(client.getCurrentConfig(), Same === OptimizerClient, made.specificationVersion);
+client
+  .trackRequest({ service: 'chat', endpoint: '/api/chat' }, async (tracker) => {
+    const { version, model } = await tracker.getConfig();
+    tracker.setTokens({ input: 1, output: 2 });
+    console.log(version, model, Same === OptimizerClient, made.specificationVersion);
+  })
+  .then(() => client.close());
 """
 ESM = """
 import { OptimizerClient } from 'llm-auto-optimizer';
@@ -25,20 +30,10 @@ const { optimizerMiddleware } = require('llm-auto-optimizer/ai-sdk');
 """
 
 
-def run(*command: str, cwd: Path) -> str:
-    """What a command prints; fails with all of that if it fails."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def built() -> Path:
     """The SDK's folder, with what its lock file says installed."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        if os.environ.get("CI"):
-            pytest.fail("node and npm are not installed")
-        pytest.skip("node and npm are not installed")
+    need("node", "npm")
     run("npm", "ci", "--no-audit", "--no-fund", cwd=SDK)
     return SDK
 
@@ -56,6 +51,8 @@ def test_the_package_by_import_and_by_require(built: Path, tmp_path: Path) -> No
     (tmp_path / "use.mjs").write_text(ESM + USE)
     (tmp_path / "use.cjs").write_text(CJS + USE)
     for script in ("use.mjs", "use.cjs"):
-        assert run("node", script, cwd=tmp_path) == "undefined true v3\n"
+        with serving() as served:
+            assert run("node", script, served.address, cwd=tmp_path) == "chat@1 gpt-4o true v3\n"
+        assert [report["tags"] for report in served.reports] == [{"configVersion": "chat@1"}]
     # It brings nothing else with it.
     assert [path.name for path in (tmp_path / "node_modules").glob("[!.]*")] == ["llm-auto-optimizer"]

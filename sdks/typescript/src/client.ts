@@ -60,6 +60,7 @@ export class OptimizerClient extends EventEmitter {
     refuse: (reason) => this.#queue.drop(1, reason),
   };
   readonly #scopes = new Map<string, ConfigScope>();
+  #uses = 0;
   readonly #disk: DiskCache | undefined;
   readonly #default: Config | undefined;
   readonly #pollInterval: number;
@@ -324,15 +325,15 @@ export class OptimizerClient extends EventEmitter {
   }
 
   /** The scope's keeper, made at first; past `MAX_SCOPES` the longest unused that is not to be followed goes. */
-  #scope({ service, endpoint }: types.Scope): ConfigScope {
+  #scope(asked: types.Scope): ConfigScope {
+    const key = keyOf(asked);
+    const known = this.#scopes.get(key) ?? this.#begin(key, asked);
+    known.used = this.#uses += 1;
+    return known;
+  }
+
+  #begin(key: string, { service, endpoint }: types.Scope): ConfigScope {
     const of: types.Scope = { ...(service !== undefined && { service }), ...(endpoint !== undefined && { endpoint }) };
-    const key = keyOf(of);
-    const known = this.#scopes.get(key);
-    if (known !== undefined) {
-      this.#scopes.delete(key);
-      this.#scopes.set(key, known);
-      return known;
-    }
     const scope = new ConfigScope({
       scope: of,
       source: this.#source,
@@ -344,14 +345,17 @@ export class OptimizerClient extends EventEmitter {
       onChange: (changed, config) => this.#guard(() => this.emit('configUpdate', config, changed)),
       onWarning: (error) => this.#warn(error),
     });
-    for (const [oldest, evicted] of this.#scopes) {
-      if (this.#scopes.size < MAX_SCOPES) break;
-      if (evicted.holders > 0) continue;
-      evicted.stop();
-      this.#scopes.delete(oldest);
-    }
+    if (this.#scopes.size >= MAX_SCOPES) this.#evict();
     this.#scopes.set(key, scope);
     return scope;
+  }
+
+  #evict(): void {
+    const free = [...this.#scopes].filter(([, { holders }]) => holders === 0);
+    if (free.length === 0) return;
+    const [key, oldest] = free.reduce((least, one) => (one[1].used < least[1].used ? one : least));
+    oldest.stop();
+    this.#scopes.delete(key);
   }
 
   #handOut(of: types.Scope, config: Config): Config {

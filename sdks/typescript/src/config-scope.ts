@@ -37,6 +37,8 @@ export interface ScopeOptions {
 export class ConfigScope {
   /** How many want it to be followed, come what may. */
   holders = 0;
+  /** When it was asked for, as a number that grows. */
+  used = 0;
   readonly #options: ScopeOptions;
   readonly #end = new AbortController();
   #interval: number;
