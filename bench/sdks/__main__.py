@@ -1,8 +1,8 @@
 """What the three SDKs cost an application: `python -m bench.sdks`.
 
-That is the caller's time for a tracked call (its configuration by unit while a rollout runs, what it used, its
-report queued) beside a bare one, and the memory of 10,000 metrics that wait. The server has no database for
-reports: they pile up. Node and Go are told of, and left out, where they are missing; in CI that fails.
+That is the caller's time for a tracked call (its configuration by unit while a rollout runs, what it used,
+its report queued) beside a bare one, and the memory of 10,000 metrics that wait. The server has no database
+for reports: they pile up. Node and Go are told of, and left out, where they are missing; in CI that fails.
 """
 
 import argparse

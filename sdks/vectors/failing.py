@@ -1,4 +1,4 @@
-"""Real servers that fail: too many requests of a key, a request that takes too long, Temporal or PostgreSQL away."""
+"""Real servers that fail: a key that asks too often, too slow, Temporal or PostgreSQL away."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ async def _served(database: Database, stack: EmbeddedStack, **options: Any) -> A
     server = server_for(app, host="127.0.0.1", port=0)
     task = asyncio.create_task(server.serve())
     while not server.started:
+        assert not task.done(), "the server did not start"
         await asyncio.sleep(0.01)
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"

@@ -3,10 +3,10 @@
     llm-optimizer dev --json --data-dir "$(mktemp -d)"
     python -m sdks.vectors.record <api> <admin key> > sdks/vectors/requests.json
 
-A vector is a call of an SDK, the exchanges that it means, and what the caller sees; `retries` is what the client
-is told of retries, where that is not its default. Keys, request ids, the
-ids of optimizations and moments of errors are replaced, so that a second recording differs little. Answers
-that no sound server can be made to give are composed, and the vector says so (`composed`).
+A vector is a call of an SDK, the exchanges that it means, and what the caller sees; `retries` is what the
+client is told of retries, where that is not its default. Keys, request ids, the ids of optimizations and
+moments of errors are replaced, so that a second recording differs little. Answers that no sound server can be
+made to give are composed, and the vector says so (`composed`).
 
 A client may add its own `unit` to reads of configurations: the vectors do not name it.
 """

@@ -2,13 +2,14 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.sdks.tools import need, run
 
 SDK = Path(__file__).parents[2] / "sdks" / "typescript"
 CALLS = 40
@@ -71,12 +72,9 @@ process.stdin.destroy();
 @pytest.fixture(scope="module")
 def module() -> Path:
     """The built SDK."""
-    if shutil.which("npm") is None:
-        if os.environ.get("CI"):
-            pytest.fail("node and npm are not installed")
-        pytest.skip("node and npm are not installed")
+    need("node", "npm")
     for command in (("npm", "ci", "--no-audit", "--no-fund"), ("npm", "run", "build")):
-        subprocess.run(command, cwd=SDK, check=True, capture_output=True)
+        run(*command, cwd=SDK)
     return SDK / "dist" / "esm" / "index.js"
 
 
