@@ -2,11 +2,13 @@ package optimizer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -272,6 +274,28 @@ func TestTheLastConfigurationSurvivesARestart(t *testing.T) {
 	}
 	if other := NewClient(Config{Endpoint: "http://127.0.0.1:9", CacheDir: folder}); other.CurrentConfig() != nil {
 		t.Error("another server's")
+	}
+}
+
+func TestWhatAnySDKKeptIsReadAndKeptUnderTheSameName(t *testing.T) {
+	folder := t.TempDir()
+	content, err := os.ReadFile("../vectors/kept.json")
+	check(t, err)
+	files := map[string]json.RawMessage{}
+	check(t, json.Unmarshal(content, &files))
+	for name, file := range files {
+		check(t, os.WriteFile(filepath.Join(folder, name), file, 0o600))
+	}
+	client := NewClient(Config{Endpoint: "http://127.0.0.1:9/", CacheDir: folder, Logger: quiet()})
+	defer client.Close(ctx)
+	for name, file := range files {
+		kept := read[keptConfig](t, file)
+		if got := keptName(kept.Server, kept.Scope); got != name {
+			t.Errorf("%s, not %s", got, name)
+		}
+		if config := client.CurrentConfig(kept.Scope); config == nil || !reflect.DeepEqual(*config, kept.ServedConfig) {
+			t.Errorf("%+v, not %+v", config, kept.ServedConfig)
+		}
 	}
 }
 

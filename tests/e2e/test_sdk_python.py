@@ -28,7 +28,7 @@ def wait_until(true: Any, seconds: float = 60) -> None:
 
 def test_from_the_first_configuration_to_a_canary(product: dict[str, Any]) -> None:
     started = int(time.time() * 1000)
-    with OptimizerClient(endpoint=product["api"], api_key=product["key"], refresh_interval=3600) as client:
+    with OptimizerClient(endpoint=product["api"], api_key=product["key"], poll_interval=3600) as client:
         client.update_config(CONFIG, reason="first", service=SERVICE, deployment_strategy="immediate")
         first = client.get_config(SERVICE)
         for _ in range(20):

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from llm_auto_optimizer import Config, NoAnswerError, NotFoundError, OptimizerClient, OptimizerError
+from llm_auto_optimizer._config import ScopeKey
+from llm_auto_optimizer._config_store import ConfigStore
 
 from .conftest import CANARY_CONFIG, CONFIG, Answer, Peer, config_answer, error_answer
 from .test_config import rollout
@@ -280,6 +282,22 @@ def test_what_is_kept_is_another_servers_or_garbage(peer: Peer, tmp_path: Path) 
         kept.write_text(text)
         with OptimizerClient(endpoint=peer.url, cache_dir=tmp_path) as client:
             assert client.get_current_config("chat") is None
+
+
+def test_what_any_sdk_kept_is_read_and_kept_under_the_same_name(tmp_path: Path) -> None:
+    files = json.loads((Path(__file__).parents[2] / "vectors" / "kept.json").read_text(encoding="utf-8"))
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    store = ConfigStore(tmp_path, "http://127.0.0.1:9")
+    with OptimizerClient(endpoint="http://127.0.0.1:9/", cache_dir=tmp_path) as client:
+        for name, content in files.items():
+            scope = ScopeKey(content.get("service"), content.get("endpoint"))
+            config = client.get_current_config(*scope)
+            assert config is not None
+            assert (config.version, config.to_dict()) == (content["version"], content["config"])
+            (tmp_path / name).unlink()
+            store.save(scope, config)
+            assert json.loads((tmp_path / name).read_text(encoding="utf-8")) == content
 
 
 def test_a_folder_that_cannot_be_written_fails_nobody(peer: Peer, tmp_path: Path) -> None:

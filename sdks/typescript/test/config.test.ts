@@ -8,6 +8,7 @@ import { NoAnswerError, NotFoundError, UnexpectedAnswerError, type Config } from
 import { bucket } from '../src/assignment.js';
 import { nameOf } from '../src/disk-cache.js';
 import { answer, CANARY, CONFIG, failure, json, pause, Peer, rollout, streamOf, until, wellBehaved, type Handler } from './peer.js';
+import { REPOSITORY } from './paths.js';
 import { clientOf, setUp } from './setup.js';
 
 const CHAT = { service: 'chat' };
@@ -246,6 +247,18 @@ test('a file that is no cache is passed over, and written anew', async (t) => {
     await client.getConfig(CHAT);
     await client.close();
     assert.equal(JSON.parse(readFileSync(file, 'utf8')).version, 'chat@1');
+  }
+});
+
+test('what any SDK kept is read, and kept under the same name', (t) => {
+  const folder = folderOf(t);
+  const files = JSON.parse(readFileSync(`${REPOSITORY}/sdks/vectors/kept.json`, 'utf8')) as Record<string, any>;
+  for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), JSON.stringify(content));
+  const { client } = clientOf(t, { endpoint: 'http://127.0.0.1:9/', cacheDir: folder });
+  for (const [name, { server, service, endpoint, version, config }] of Object.entries(files)) {
+    const of = { ...(service && { service }), ...(endpoint && { endpoint }) };
+    assert.equal(nameOf(server, of), name);
+    assert.deepEqual(client.getCurrentConfig(of), { ...config, version, isCanary: false });
   }
 });
 
