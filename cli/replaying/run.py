@@ -36,7 +36,7 @@ def run_replay(options: ReplayOptions, view: View | None = None) -> ReplayReport
         endpoint=options.endpoint,
         api_key=options.api_key,
         retries=_RETRIES,
-        refresh_interval=min(1.0, policy.rollout.check_seconds / 4),
+        poll_interval=min(1.0, policy.rollout.check_seconds / 4),
     ) as client:
         _require_health(client)
         client.put_policy(options.service, policy.given())

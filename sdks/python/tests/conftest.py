@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Empty, Queue
 from typing import Any, Callable, Union
 from urllib.parse import parse_qs, urlsplit
 
@@ -50,6 +52,8 @@ class Peer:
         self.standing: Reply = Answer(
             {"error": {"code": "NOT_FOUND", "message": "", "retryable": False}}, 404
         )
+        self.streamed: Queue[str | None] | None = None
+        self.streams: list[Seen] = []
         self.released = threading.Event()
         self._arrived = threading.Condition()
         peer = self
@@ -86,6 +90,9 @@ class Peer:
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         seen = _read(handler)
+        if seen.path.endswith("/config/stream"):
+            self._stream(handler, seen)
+            return
         with self._arrived:
             self.seen.append(seen)
             reply = self.queued.popleft() if self.queued else self.standing
@@ -97,6 +104,27 @@ class Peer:
             handler.close_connection = True
             return
         _send(handler, answer)
+
+    def _stream(self, handler: BaseHTTPRequestHandler, seen: Seen) -> None:
+        """Sends what is put into `streamed`, until a None; without it there are no streams."""
+        handler.close_connection = True
+        if self.streamed is None:
+            _send(handler, error_answer("NOT_FOUND", 404))
+            return
+        self.streams.append(seen)
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.end_headers()
+        while not self.released.is_set():
+            try:
+                text = self.streamed.get(timeout=0.05)
+            except Empty:
+                continue
+            if text is None:
+                return
+            with contextlib.suppress(OSError):  # the client went away
+                handler.wfile.write(text.encode())
+                handler.wfile.flush()
 
 
 def _read(handler: BaseHTTPRequestHandler) -> Seen:

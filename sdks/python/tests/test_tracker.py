@@ -132,7 +132,7 @@ def test_a_value_that_json_has_not_breaks_nothing(peer: Peer, client: OptimizerC
 
 
 def test_a_server_that_hangs_holds_no_caller_up(peer: Peer) -> None:
-    with OptimizerClient(endpoint=peer.url, refresh_interval=3600) as client:
+    with OptimizerClient(endpoint=peer.url, poll_interval=3600) as client:
         client.get_config("chat")
         peer.standing = Answer(hang=True)
         for _ in range(100):
@@ -146,19 +146,19 @@ def test_a_server_that_hangs_holds_no_caller_up(peer: Peer) -> None:
         assert client.dropped_reports == 0
 
 
-def test_a_batch_that_failed_is_sent_again_under_its_key(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_auto_optimizer._queue._PAUSE_AFTER_FAILURE", 0.01)
+def test_a_batch_that_failed_is_sent_again_under_its_key(peer: Peer) -> None:
     with OptimizerClient(endpoint=peer.url, retries=0) as client:
         client.get_config("chat")
         away = error_answer("DATABASE_ERROR", 503, retryable=True)
-        peer.queued.extend([away, Answer(cut=True)])
+        peer.queued.extend([away, Answer(cut=True), Answer(b"<html>"), Answer({})])
         with client.track_request(service="chat", endpoint="/") as tracker:
             tracker.set_tokens(input=1, output=1)
         assert client.flush(20)
     posts = [seen for seen in peer.seen if seen.method == "POST"]
-    assert len(posts) == 3
+    assert len(posts) == 5
     assert len({seen.headers["idempotency-key"] for seen in posts}) == 1
-    assert posts[0].body == posts[2].body
+    assert posts[0].body == posts[-1].body
+    assert client.dropped_reports == 0
 
 
 def test_what_the_server_refuses_is_counted(peer: Peer, client: OptimizerClient) -> None:
@@ -173,7 +173,7 @@ def test_what_the_server_refuses_is_counted(peer: Peer, client: OptimizerClient)
 
 
 def test_past_the_bound_the_oldest_give_way(peer: Peer) -> None:
-    with OptimizerClient(endpoint=peer.url, queue_size=10, refresh_interval=3600) as client:
+    with OptimizerClient(endpoint=peer.url, queue_size=10, poll_interval=3600) as client:
         client.get_config("chat")
         peer.queued.append(Answer(hang=True))
         for n in range(25):

@@ -1,5 +1,7 @@
 """Client of LLM Auto-Optimizer: fetch LLM configuration, report what each call cost and how good it was."""
 
+from llm_auto_optimizer._async_client import AsyncOptimizerClient
+from llm_auto_optimizer._async_tracker import AsyncRequestTracker
 from llm_auto_optimizer._client import OptimizerClient
 from llm_auto_optimizer._config import Config
 from llm_auto_optimizer._errors import (
@@ -28,22 +30,28 @@ from llm_auto_optimizer._types import (
     ConfigVersion,
     ConfigVersions,
     Deployment,
+    Deployments,
     Guardrail,
     Health,
+    History,
     IngestResult,
     ItemError,
     Metric,
+    MetricsQueryResult,
     OptimizationResult,
     OptimizationStarted,
     OptimizationStatus,
     Quality,
     Rollback,
+    Status,
     Step,
     ValidationResult,
 )
 
 __all__ = [
     "APIError",
+    "AsyncOptimizerClient",
+    "AsyncRequestTracker",
     "Config",
     "ConfigUpdateResult",
     "ConfigVersion",
@@ -53,14 +61,17 @@ __all__ = [
     "DatabaseError",
     "Deployment",
     "DeploymentFailedError",
+    "Deployments",
     "ForbiddenError",
     "Guardrail",
     "Health",
+    "History",
     "IngestResult",
     "InternalError",
     "InvalidRequestError",
     "ItemError",
     "Metric",
+    "MetricsQueryResult",
     "NoAnswerError",
     "NotFoundError",
     "OptimizationFailedError",
@@ -76,6 +87,7 @@ __all__ = [
     "RollbackFailedError",
     "ServerTimeoutError",
     "ServiceUnavailableError",
+    "Status",
     "Step",
     "UnauthorizedError",
     "UnexpectedAnswerError",

@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import os
-import uuid
-import weakref
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from urllib.parse import urlsplit
+from typing import Any, Callable, cast
+from weakref import WeakValueDictionary
 
 import httpx
 
 from llm_auto_optimizer import _calls as calls
+from llm_auto_optimizer._base import FLUSH_AT_EXIT, ClientBase
 from llm_auto_optimizer._calls import ConfigLike
-from llm_auto_optimizer._config import Config
-from llm_auto_optimizer._config_cache import ConfigCache, ScopeKey
-from llm_auto_optimizer._config_source import ConfigSource
-from llm_auto_optimizer._context import HandedOut
-from llm_auto_optimizer._queue import ReportQueue
+from llm_auto_optimizer._config import Config, ScopeKey
+from llm_auto_optimizer._config_source import read_answer
+from llm_auto_optimizer._errors import OptimizerError
 from llm_auto_optimizer._reports import complete_metric, complete_quality
-from llm_auto_optimizer._retry import RetryPolicy
 from llm_auto_optimizer._tracker import RequestTracker
-from llm_auto_optimizer._transport import Transport
 from llm_auto_optimizer._types import (
     JSON,
     ConfigUpdateResult,
     ConfigVersions,
     Constraints,
     Deployment,
+    Deployments,
     Health,
+    History,
     IngestResult,
     MetricLike,
+    MetricsQueryResult,
     Objectives,
     OptimizationStarted,
     OptimizationStatus,
     Policy,
     QualityLike,
+    Status,
 )
 
-_FLUSH_AT_EXIT = 5.0
 
-
-class OptimizerClient:
+class OptimizerClient(ClientBase):
     """Fetches configurations, reports calls, and steers the optimizer. Safe to share between threads.
 
     Args:
@@ -49,9 +48,13 @@ class OptimizerClient:
         api_key: a key with the scopes `ingest` and `read`; by default `OPTIMIZER_API_KEY`, if it is set.
         timeout: seconds that one try may take.
         retries: how often a failed call is tried again, where that may help.
-        refresh_interval: for how many seconds a configuration is served without asking the server again.
+        poll_interval: seconds between polls of a configuration while it cannot be followed by stream.
+        stream: whether the server is to tell of changes as they happen.
         queue_size: how many tracked calls may wait to be reported; past it the oldest give way.
-        http_client: a client of one's own (proxies, certificates, pools); it stays one's own to close.
+        default_config: what is served where the server never answered and nothing was kept; camelCase.
+        cache_dir: a folder in which the last known configurations are kept for the next start.
+        http_client: a client of one's own (proxies, certificates, pools); it stays one's own to close. Its
+            pool needs a connection for each configuration that is followed by stream.
 
     Every method that talks to the server raises `OptimizerError` or one of its subclasses.
     """
@@ -63,23 +66,27 @@ class OptimizerClient:
         api_key: str | None = None,
         timeout: float = 5.0,
         retries: int = 3,
-        refresh_interval: float = 1.0,
+        poll_interval: float = 30.0,
+        stream: bool = True,
         queue_size: int = 10_000,
+        default_config: ConfigLike | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
         http_client: httpx.Client | None = None,
     ) -> None:
-        _require_address(endpoint)
-        self._transport = Transport(
+        super().__init__(
             endpoint=endpoint,
-            api_key=_usable_key(api_key if api_key is not None else os.environ.get("OPTIMIZER_API_KEY")),
+            api_key=api_key,
             timeout=timeout,
-            retries=RetryPolicy(max_retries=retries),
+            retries=retries,
+            poll_interval=poll_interval,
+            stream=stream,
+            queue_size=queue_size,
+            default_config=default_config,
+            cache_dir=cache_dir,
             http_client=http_client,
         )
-        source = ConfigSource(self._transport, instance_id=uuid.uuid4().hex)
-        self._configs = ConfigCache(source, refresh_interval=refresh_interval)
-        self._handed_out = HandedOut()
-        self._queue = ReportQueue(self._transport.call, capacity=queue_size)
-        self._at_exit = weakref.finalize(self, _end, self._queue, self._transport, _FLUSH_AT_EXIT)
+        self._locking = threading.Lock()
+        self._locks: WeakValueDictionary[ScopeKey, threading.Lock] = WeakValueDictionary()
 
     # Configuration
 
@@ -88,15 +95,48 @@ class OptimizerClient:
     ) -> Config:
         """The configuration to call with: of a service, of one of its endpoints, or with neither the global.
 
-        Meant to be asked before every call: it is answered from memory, and the server is asked in the
-        background at most every `refresh_interval` seconds. While a rollout runs, `unit` (a user's or a
-        session's id) decides who gets the canary and keeps getting it; without a unit each call is drawn
-        by the canary's share. A canary that nobody watches any more is not served. If the server cannot
-        be reached, the last answer holds; only the very first call fails then.
+        Meant to be asked before every call: only the very first waits for the server, the others are
+        answered from memory, which is kept fresh in the background. While a rollout runs, `unit` (a user's
+        or a session's id) decides who gets the canary and keeps getting it; without a unit each call is
+        drawn by the canary's share. A canary that nobody watches any more is not served. If the server
+        cannot be reached, the last answer holds: of this process, or kept on disk, or else the default.
+        With none of them the first call raises.
         """
-        config = self._configs.draw(ScopeKey(service, endpoint), unit)
-        self._handed_out.remember(service, config)
-        return config
+        return self._drawn(service, endpoint, unit) or self._first(service, endpoint, unit)
+
+    def _first(self, service: str | None, endpoint: str | None, unit: str | None) -> Config:
+        scope = ScopeKey(service, endpoint)
+        with self._asking(scope):  # one asks, for all that wait
+            if self._configs.draw(scope, unit) is None:
+                self._ask(scope)
+        return cast(Config, self._drawn(service, endpoint, unit))
+
+    def _ask(self, scope: ScopeKey) -> None:
+        failure = self._configs.failure(scope)
+        if failure is not None:
+            raise failure
+        try:
+            if self._configs.fallback(scope) is None:
+                answer = self._transport.call_for(self._source.request(scope), read_answer)
+            else:
+                answer = self._source.once(scope)
+        except OptimizerError as error:
+            self._configs.fall_back(scope, error)
+        else:
+            self._configs.accept(scope, answer)
+
+    def _asking(self, scope: ScopeKey) -> threading.Lock:
+        with self._locking:
+            return self._locks.setdefault(scope, threading.Lock())
+
+    def subscribe_config_updates(
+        self, callback: Callable[[Config], Any], service: str | None = None, endpoint: str | None = None
+    ) -> Callable[[], None]:
+        """Calls `callback` with this instance's configuration as soon as it is known, and at each change.
+
+        It runs on a thread of the client's; what it raises is logged. Gives a function that ends it.
+        """
+        return self._subscribe(callback, service, endpoint)
 
     def update_config(
         self,
@@ -115,6 +155,18 @@ class OptimizerClient:
             ConflictError: a rollout runs on the scope.
         """
         request = calls.update_config(config, reason, service, endpoint, deployment_strategy, validate_only)
+        return self._transport.call(request)
+
+    def rollback_config(
+        self,
+        version: str,
+        *,
+        reason: str,
+        deployment_strategy: str | None = None,
+        validate_only: bool = False,
+    ) -> ConfigUpdateResult:
+        """Brings an earlier version back, as a rollout of its own."""
+        request = calls.rollback_config(version, reason, deployment_strategy, validate_only)
         return self._transport.call(request)
 
     def get_versions(
@@ -151,18 +203,39 @@ class OptimizerClient:
     def track_request(self, *, service: str, endpoint: str, unit: str | None = None) -> RequestTracker:
         """A context manager that times a call and reports it in the background. It never fails the caller."""
         return RequestTracker(
-            service=service,
-            endpoint=endpoint,
-            fetch=lambda: self.get_config(service, endpoint, unit),
-            last_config=lambda: self._handed_out.last(service),
-            report=self._queue.put,
-            refuse=lambda reason: self._queue.drop(1, reason),
+            fetch=lambda: self.get_config(service, endpoint, unit), **self._tracking(service, endpoint)
         )
 
-    @property
-    def dropped_reports(self) -> int:
-        """How many tracked calls were never reported: refused, too many at once, or not sent by the end."""
-        return self._queue.dropped
+    # Analytics
+
+    def query_metrics(
+        self,
+        *,
+        metrics: Sequence[str],
+        time_range: Mapping[str, int],
+        services: Sequence[str] | None = None,
+        aggregation: str | None = None,
+        group_by: Sequence[str] | None = None,
+        interval: int | None = None,
+    ) -> MetricsQueryResult:
+        """Metrics such as `latency.p95` of `time_range`, from its `start` to its `end` (ms since the epoch).
+
+        Without `aggregation` each is computed over the whole time, or over each `interval` (ms); with it,
+        values of minutes are folded.
+        """
+        request = calls.query_metrics(metrics, time_range, services, aggregation, group_by, interval)
+        return self._transport.call(request)
+
+    def get_history(
+        self,
+        *,
+        limit: int | None = None,
+        offset: int | None = None,
+        services: Sequence[str] | None = None,
+        time_range: Mapping[str, int] | None = None,
+    ) -> History:
+        """What the optimizer analysed, decided and deployed, the newest first."""
+        return self._transport.call(calls.history(limit, offset, services, time_range))
 
     # Optimization
 
@@ -181,9 +254,41 @@ class OptimizerClient:
         """How far an optimization is, and what it came to."""
         return self._transport.call(calls.optimization(optimization_id))
 
+    def list_deployments(
+        self,
+        *,
+        scope: str | None = None,
+        open: bool = False,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> Deployments:
+        """Rollouts, the newest first; of a `scope` (a service, `<service>:<endpoint>` or `global`), or `open`
+        ones alone."""
+        return self._transport.call(calls.deployments(scope, open, limit, offset))
+
     def get_deployment(self, deployment_id: str) -> Deployment:
         """A rollout: its steps, their verdicts, and the guardrails of each."""
         return self._transport.call(calls.deployment(deployment_id))
+
+    def pause_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Holds a rollout at its share, and the time that its step has left."""
+        return self._transport.call(calls.steer(deployment_id, "pause", reason))
+
+    def resume_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Goes on with a paused or held rollout."""
+        return self._transport.call(calls.steer(deployment_id, "resume", reason))
+
+    def approve_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Lets a rollout that awaits approval go on."""
+        return self._transport.call(calls.steer(deployment_id, "approve", reason))
+
+    def promote_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Ends a rollout with the new version for everybody."""
+        return self._transport.call(calls.steer(deployment_id, "promote", reason))
+
+    def abort_deployment(self, deployment_id: str, reason: str | None = None) -> Deployment:
+        """Ends a rollout with the old version for everybody."""
+        return self._transport.call(calls.steer(deployment_id, "abort", reason))
 
     def get_policy(self, service: str) -> JSON:
         """A service's policy, defaults filled in."""
@@ -197,16 +302,19 @@ class OptimizerClient:
         """How the server is."""
         return self._transport.call(calls.health())
 
+    def get_status(self) -> Status:
+        """What the server does at present."""
+        return self._transport.call(calls.status())
+
     # Life
 
-    def flush(self, timeout: float = _FLUSH_AT_EXIT) -> bool:
+    def flush(self, timeout: float = FLUSH_AT_EXIT) -> bool:
         """Waits until every tracked call so far is reported; False if `timeout` seconds did not suffice."""
         return self._queue.flush(timeout)
 
-    def close(self, timeout: float = _FLUSH_AT_EXIT) -> None:
+    def close(self, timeout: float = FLUSH_AT_EXIT) -> None:
         """Reports what still waits, for at most `timeout` seconds, and closes the connections."""
-        self._at_exit.detach()
-        _end(self._queue, self._transport, timeout)
+        self._end(timeout)
 
     def __enter__(self) -> OptimizerClient:
         return self
@@ -218,24 +326,3 @@ class OptimizerClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _end(queue: ReportQueue, transport: Transport, timeout: float) -> None:
-    """Apart from the client, so that one that was forgotten can be ended too."""
-    queue.close(timeout)
-    transport.close()
-
-
-def _require_address(endpoint: str) -> None:
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"endpoint must be an http or https address, not {endpoint!r}")
-
-
-def _usable_key(key: str | None) -> str | None:
-    """The key without the white space that files and shells leave around it; None where it is empty."""
-    if key is None or not key.strip():
-        return None
-    if not key.strip().isascii() or not key.strip().isprintable():
-        raise ValueError("api_key has characters that no key has")
-    return key.strip()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from llm_auto_optimizer._assignment import takes_canary
 from llm_auto_optimizer._errors import UnexpectedAnswerError
@@ -25,13 +25,20 @@ _WIRE_NAMES = {
 }
 
 
+class ScopeKey(NamedTuple):
+    """Whose configuration: a service's, one of its endpoints', or with neither the global one."""
+
+    service: str | None
+    endpoint: str | None
+
+
 @dataclass(frozen=True)
 class Config:
     """What to call and how, and the version that says so.
 
     `version` goes into a report's `tags.configVersion`; the client adds it by itself. `deployment_id` and
     `is_canary` tell of the rollout that it came from, if one runs. `parameters` holds anything else that
-    the provider takes.
+    the provider takes. The caller's own default has an empty version, which is not reported.
     """
 
     version: str
@@ -99,6 +106,12 @@ class ScopeAnswer:
     config: Config
     rollout: Rollout | None
     etag: str | None
+
+    @property
+    def lasting(self) -> Config:
+        """What holds whether or not anybody watches a canary, without its rollout."""
+        config = self.config if self.rollout is None else self.rollout.control
+        return replace(config, deployment_id=None)
 
     def draw(self, unit: str | None, now: float) -> Config:
         """The configuration of this unit at `now` (monotonic seconds); without a unit, drawn by the share."""

@@ -147,6 +147,11 @@ class ServerTimeoutError(APIError):
 _BY_CODE: dict[str, type[APIError]] = {error.code: error for error in APIError.__subclasses__()}
 
 
+def refused(error: OptimizerError) -> bool:
+    """Whether the API itself has said no, for good. A proxy's page is no refusal."""
+    return isinstance(error, APIError) and not error.retryable
+
+
 def error_from_answer(
     status: int, body: Any, *, request_id: str | None, retry_after: float | None
 ) -> OptimizerError:

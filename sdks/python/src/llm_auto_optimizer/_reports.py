@@ -16,7 +16,7 @@ def complete_metric(metric: MetricLike, handed_out: HandedOut) -> dict[str, Any]
     completed = dict(metric)
     tags = completed.get("tags") or {}
     config = handed_out.last(completed.get("service"))
-    if isinstance(tags, dict) and VERSION_TAG not in tags and config is not None:
+    if isinstance(tags, dict) and VERSION_TAG not in tags and config is not None and config.version:
         completed["tags"] = {**tags, VERSION_TAG: config.version}
     return completed
 
@@ -25,6 +25,7 @@ def complete_quality(quality: QualityLike, handed_out: HandedOut) -> dict[str, A
     """A copy of `quality` that names its version, where neither a request nor a version is named."""
     completed = dict(quality)
     config = handed_out.last(completed.get("service"))
-    if "requestId" not in completed and VERSION_TAG not in completed and config is not None:
+    named = "requestId" in completed or VERSION_TAG in completed
+    if not named and config is not None and config.version:
         completed[VERSION_TAG] = config.version
     return completed

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 USER_AGENT = f"llm-auto-optimizer-python/{version('llm-auto-optimizer')}"
 _PREFIX = "/api/v1"
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,13 @@ def post(path: str, body: Mapping[str, Any], *, idempotency_key: str | None = No
         ValueError: `body` holds NaN or infinity, which JSON has not.
         TypeError: `body` holds what JSON cannot say.
     """
+    return post_encoded(path, encode(_present(body)), idempotency_key=idempotency_key)
+
+
+def post_encoded(path: str, content: bytes, *, idempotency_key: str | None = None) -> Request[Any]:
+    """As `post`, of a body that is JSON already."""
     headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-    return Request("POST", path, {}, headers, encode(_present(body)))
+    return Request("POST", path, {}, headers, content)
 
 
 def put(path: str, body: Mapping[str, Any]) -> Request[Any]:
@@ -62,7 +68,7 @@ def put(path: str, body: Mapping[str, Any]) -> Request[Any]:
 
 def encode(body: Any) -> bytes:
     """Strict JSON in UTF-8."""
-    return json.dumps(body, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(body).encode()
 
 
 def decode(response: httpx.Response) -> Any:

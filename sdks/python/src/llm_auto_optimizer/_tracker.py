@@ -12,26 +12,18 @@ from llm_auto_optimizer._reports import VERSION_TAG
 _FAILED = 500
 
 
-class RequestTracker:
-    """What `OptimizerClient.track_request` gives: times the block and reports it on leaving.
-
-    Provider, model and version are those of the configuration that this call context was last handed,
-    unless set here. An exception that leaves the block is reported as an error (its `status_code` where it
-    has one, as the exceptions of LLM clients do, else 500) and goes on its way. A call without an error
-    needs its tokens: without them it is not reported, since 0 would pass for a free call.
-    """
+class BaseTracker:
+    """Measures and reports; what fetches a configuration is its subclasses'."""
 
     def __init__(
         self,
         *,
         service: str,
         endpoint: str,
-        fetch: Callable[[], Config],
         last_config: Callable[[], Config | None],
         report: Callable[[dict[str, Any]], None],
         refuse: Callable[[str], None],
     ) -> None:
-        self._fetch = fetch
         self._last_config = last_config
         self._report = report
         self._refuse = refuse
@@ -39,13 +31,6 @@ class RequestTracker:
         self._tags: dict[str, str] = {}
         self._fields: dict[str, Any] = {"service": service, "endpoint": endpoint, "statusCode": 200}
         self._started = 0.0
-
-    @property
-    def config(self) -> Config:
-        """The configuration for this call, fetched on first use for the tracker's service and unit."""
-        if self._config is None:
-            self._config = self._fetch()
-        return self._config
 
     def set_tokens(self, *, input: int, output: int) -> None:
         """Tokens of the prompt and of the answer."""
@@ -79,16 +64,12 @@ class RequestTracker:
         """How often the call was tried again before it ended as it did."""
         self._fields["retryCount"] = count
 
-    def __enter__(self) -> RequestTracker:
+    def begin(self) -> None:
+        """Starts the clock."""
         self._started = time.perf_counter()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def end(self, error: BaseException | None) -> None:
+        """Reports the call, which ended by `error`, if any."""
         latency_ms = (time.perf_counter() - self._started) * 1000
         if isinstance(error, Exception):
             status = getattr(error, "status_code", None)
@@ -100,7 +81,8 @@ class RequestTracker:
     def _finish(self, latency_ms: float) -> None:
         config = self._config or self._last_config()
         if config is not None:
-            self._tags.setdefault(VERSION_TAG, config.version)
+            if config.version:
+                self._tags.setdefault(VERSION_TAG, config.version)
             self._fields.setdefault("provider", config.provider)
             self._fields.setdefault("model", config.model)
         if "errorType" in self._fields:
@@ -112,3 +94,36 @@ class RequestTracker:
                 return
         timestamp = int(time.time() * 1000)
         self._report({**self._fields, "timestamp": timestamp, "latencyMs": latency_ms, "tags": self._tags})
+
+
+class RequestTracker(BaseTracker):
+    """What `OptimizerClient.track_request` gives: times the block and reports it on leaving.
+
+    Provider, model and version are those of the configuration that this call context was last handed,
+    unless set here. An exception that leaves the block is reported as an error (its `status_code` where it
+    has one, as the exceptions of LLM clients do, else 500) and goes on its way. A call without an error
+    needs its tokens: without them it is not reported, since 0 would pass for a free call.
+    """
+
+    def __init__(self, *, fetch: Callable[[], Config], **reporting: Any) -> None:
+        super().__init__(**reporting)
+        self._fetch = fetch
+
+    @property
+    def config(self) -> Config:
+        """The configuration for this call, fetched on first use for the tracker's service and unit."""
+        if self._config is None:
+            self._config = self._fetch()
+        return self._config
+
+    def __enter__(self) -> RequestTracker:
+        self.begin()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.end(error)

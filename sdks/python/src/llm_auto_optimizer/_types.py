@@ -229,6 +229,13 @@ class Deployment(_DeploymentRequired, total=False):
     rollback: Rollback
 
 
+class Deployments(TypedDict):
+    """A page of rollouts, the newest first, and how many there are in all."""
+
+    total: int
+    deployments: list[Deployment]
+
+
 class HealthCheck(TypedDict, total=False):
     name: str
     healthy: bool
@@ -241,6 +248,53 @@ class Health(TypedDict):
     version: str
     uptime: float
     checks: list[HealthCheck]
+
+
+class ControlLoop(TypedDict):
+    """Where the loop is; a time that never was is 0."""
+
+    state: str
+    lastRun: int
+    nextRun: int
+
+
+class Status(TypedDict):
+    """How the optimizer's parts are doing."""
+
+    mode: str
+    controlLoop: ControlLoop
+    deployments: JSON
+    metrics: JSON
+    resources: JSON
+
+
+class _DataPointRequired(TypedDict):
+    timestamp: int
+    value: float
+
+
+class DataPoint(_DataPointRequired, total=False):
+    """A value, and where it was grouped, by what."""
+
+    dimensions: dict[str, str]
+
+
+class MetricSeries(TypedDict):
+    metric: str
+    dataPoints: list[DataPoint]
+
+
+class MetricsQueryResult(TypedDict):
+    """A series for each metric that was asked for."""
+
+    metrics: list[MetricSeries]
+
+
+class History(TypedDict):
+    """A page of what the optimizer did, the newest first, and how much there is in all."""
+
+    total: int
+    events: list[JSON]
 
 
 Policy = Mapping[str, Any]

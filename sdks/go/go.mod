@@ -1,0 +1,3 @@
+module github.com/llm-auto-optimizer/go-sdk
+
+go 1.21
