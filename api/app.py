@@ -27,6 +27,7 @@ from api.events import endpoints as events
 from api.events.feed import EventFeed
 from api.instruments import Instruments
 from api.keys import endpoints as keys
+from api.ofrep import endpoints as ofrep
 from api.optimizations import endpoints as optimizations
 from api.rate_limits import RateLimiter
 from api.reports import endpoints as reports
@@ -178,6 +179,7 @@ def create_app(
     for module in parts:
         api.include_router(module.router)
     app.include_router(api)
+    app.include_router(ofrep.router)
     app.include_router(system.probes)
     add_documentation(app)
     add_exception_handlers(app)

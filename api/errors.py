@@ -29,6 +29,10 @@ from domain.errors import (
 log = logging.getLogger(__name__)
 
 
+class MalformedBody(InvalidRequest):
+    """It is not JSON, or none that can be meant."""
+
+
 class MethodNotAllowed(InvalidRequest):
     status = 405
 
@@ -93,10 +97,15 @@ def error_response(error: OptimizerError, request_id: str) -> JSONResponse:
         request_id=request_id,
         timestamp=time.time_ns() // 1_000_000,
     )
+    return JSONResponse(body.to_json(), status_code=error.status, headers=error_headers(error))
+
+
+def error_headers(error: OptimizerError) -> dict[str, str]:
+    """What the answer to an error says in its headers, whatever the form of its body."""
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body.to_json(), status_code=error.status, headers=headers)
+    return headers
 
 
 def add_exception_handlers(app: FastAPI) -> None:
@@ -108,7 +117,7 @@ def add_exception_handlers(app: FastAPI) -> None:
 
 def invalid_request(error: ValidationError) -> InvalidRequest:
     """What pydantic found wrong, as the client's error."""
-    return _invalid([dict(found) for found in error.errors(include_url=False)])
+    return invalid([dict(found) for found in error.errors(include_url=False)])
 
 
 async def on_optimizer_error(request: Request, error: Exception) -> JSONResponse:
@@ -139,10 +148,11 @@ def _allowed(request: Request) -> list[str]:
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return error_response(_invalid(error.errors()), request.state.request_id)
+    return error_response(invalid(error.errors()), request.state.request_id)
 
 
-def _invalid(found: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+def invalid(found: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+    """The faults that were found, as the client's error; `details` lists them by field."""
     faults = [{"field": _field(fault["loc"]), "reason": str(fault["msg"])} for fault in found]
     first = faults[0]
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""

@@ -377,6 +377,19 @@ _ENTRY = {
     "details": {"version": "chat-service@2", "reason": "cheaper", "deploymentId": _DEPLOYMENT},
 }
 
+_CONTEXT = {"context": {"targetingKey": "user-17"}}
+
+
+def _flag(name: str, value: Any) -> dict[str, Any]:
+    return {
+        "key": f"llm.chat-service.{name}",
+        "value": value,
+        "reason": "STATIC",
+        "variant": "chat-service@2",
+        "metadata": {"service": "chat-service"},
+    }
+
+
 EXAMPLES: dict[str, Example] = {
     "reportMetrics": Example(_ACCEPTED, {"metrics": [_CALL]}),
     "reportQuality": Example({"accepted": 1, "rejected": 0}, {"evaluations": [_EVALUATION]}),
@@ -391,6 +404,22 @@ EXAMPLES: dict[str, Example] = {
             "overrides": {"model": "gpt-4o-mini"},
             "rollout": _ROLLOUT,
         }
+    ),
+    "evaluateFlag": Example(_flag("model", "gpt-4o-mini"), _CONTEXT),
+    "evaluateFlags": Example(
+        {
+            "flags": [
+                _flag("config", _BETTER),
+                _flag("model", "gpt-4o-mini"),
+                _flag("temperature", 0.7),
+                _flag("max_tokens", 1024),
+            ],
+            "metadata": {},
+            "eventStreams": [
+                {"type": "sse", "url": "https://optimizer.example.com/ofrep/v1/stream?targetingKey=user-17"}
+            ],
+        },
+        _CONTEXT,
     ),
     "updateConfig": Example(
         _UPDATED,

@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 from api.errors import ErrorResponse
 from api.examples import EXAMPLES
 from api.links import links_of
+from api.ofrep.schemas import EvaluationFailure
 
 Json = dict[str, Any]
 
@@ -18,8 +19,8 @@ took, whether it failed and how good its answer was. The optimizer proposes bett
 out behind statistical health gates, and takes back what harms.
 
 Times are integer milliseconds since the epoch. A POST may carry an `Idempotency-Key`. Every answer that is
-not a success is an `ErrorResponse`; one that is `retryable` may succeed later, after `Retry-After` seconds if
-it has one.
+not a success is an `ErrorResponse`, or below `/ofrep` the protocol's own `EvaluationFailure`; one that is
+`retryable` may succeed later, after `Retry-After` seconds if it has one.
 
 Keys have scopes: `ingest` (reports), `read`, `write` (updates, triggers, deployments) and `admin` (all of it,
 and keys, webhooks, policies, pause and stop). Each operation names the one that it needs.
@@ -43,11 +44,14 @@ _ERRORS: dict[int, tuple[str, str]] = {
     503: ("DATABASE_ERROR", "PostgreSQL (DATABASE_ERROR) or Temporal (SERVICE_UNAVAILABLE) is out of reach."),
     504: ("TIMEOUT", "It took too long; it may still be done."),
 }
+_OFREP_ERRORS = {400, 401, 403, 404, 429, 500, 503}
 RESPONSES: dict[int | str, Json] = {status: {"model": ErrorResponse} for status in _ERRORS}
 """What any route may answer; `refined` leaves out what a route cannot."""
 
 # What they are to give is named by the query, or by a header.
 _NAMING = ("/api/v1/config/", "/api/v1/events/stream")
+# Whose errors have a form of their own.
+_OFREP = "/ofrep/"
 _PLACE = re.compile(r"(?<={)\w+(?=})")
 _RETRYABLE = {429, 503, 504}
 _HEADERS: Json = {
@@ -60,6 +64,7 @@ _HEADERS: Json = {
         "schema": {"type": "integer", "minimum": 0},
     },
 }
+_FAILURE: Json = {"EvaluationFailure": EvaluationFailure.model_json_schema(by_alias=True)}
 _REQUEST_ID = {"$ref": "#/components/headers/RequestId"}
 
 
@@ -71,7 +76,10 @@ def operation_id(route: APIRoute) -> str:
 def refined(document: Json) -> Json:
     """The framework's document with exact names, errors, headers and examples, changed in place."""
     document["components"]["headers"] = _HEADERS
-    document["components"]["responses"] = {_name(status): _error(status) for status in _ERRORS}
+    document["components"]["schemas"] |= _FAILURE
+    document["components"]["responses"] = {_name(status): _error(status) for status in _ERRORS} | {
+        _name(status, _OFREP): _ofrep_error(status) for status in sorted(_OFREP_ERRORS)
+    }
     document["paths"] = {_PLACE.sub(_in_camel, path): found for path, found in document["paths"].items()}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
@@ -91,7 +99,7 @@ def _refine(path: str, method: str, operation: Json) -> None:
             parameter["name"] = parameter["name"].title()
     possible = _possible(path, method, operation)
     operation["responses"] = {
-        status: _reference(int(status)) if int(status) in _ERRORS else response
+        status: _reference(path, int(status)) if int(status) in _ERRORS else response
         for status, response in operation["responses"].items()
         if int(status) not in _ERRORS or int(status) in possible
     }
@@ -108,6 +116,9 @@ def _refine(path: str, method: str, operation: Json) -> None:
 
 def _possible(path: str, method: str, operation: Json) -> set[int]:
     """The errors that an operation may answer with."""
+    if path.startswith(_OFREP):
+        possible = _OFREP_ERRORS | {504} if "{" in path else _OFREP_ERRORS - {404} | {504}
+        return possible | {413} if "requestBody" in operation else possible
     possible = {400, 500, 503, 504}
     if operation.get("security"):
         possible |= {401, 403, 429}
@@ -140,13 +151,24 @@ def _error(status: int) -> Json:
     }
 
 
-def _reference(status: int) -> Json:
-    return {"$ref": f"#/components/responses/{_name(status)}"}
+def _ofrep_error(status: int) -> Json:
+    error = _error(status)
+    code = {400: "INVALID_CONTEXT", 404: "FLAG_NOT_FOUND"}.get(status, "GENERAL")
+    content = {
+        "schema": {"$ref": "#/components/schemas/EvaluationFailure"},
+        "example": {"errorCode": code, "errorDetails": _ERRORS[status][1]},
+    }
+    return error | {"description": _ERRORS[status][1], "content": {"application/json": content}}
 
 
-def _name(status: int) -> str:
+def _reference(path: str, status: int) -> Json:
+    return {"$ref": f"#/components/responses/{_name(status, path)}"}
+
+
+def _name(status: int, path: str = "") -> str:
     """Of an error's response among the document's components."""
-    return f"Error{status}"
+    ofrep = path.startswith(_OFREP) and status in _OFREP_ERRORS
+    return f"OfrepError{status}" if ofrep else f"Error{status}"
 
 
 def _success(operation: Json) -> Json:
