@@ -170,6 +170,14 @@ def parse_quality(body: bytes, now_ms: int, limits: LabelLimits) -> Batch[Qualit
     )
 
 
+def judge(
+    items: Iterable[Any], kind: type[Report], now_ms: int, limits: LabelLimits
+) -> Batch[Report]:
+    """Items that came otherwise than as JSON, as dictionaries of what JSON would have had."""
+    limits.turn_to(now_ms)
+    return _sort_out((_convert(item, kind) for item in items), now_ms, limits)
+
+
 def _parse(
     body: bytes,
     field: str,

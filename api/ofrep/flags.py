@@ -24,15 +24,25 @@ def evaluate(reader: ConfigReader, key: str, unit: str | None) -> Flag:
     Raises:
         NotFound: there is no such flag, or its service serves nothing.
     """
-    prefix, _, rest = key.partition(".")
-    service, _, name = rest.rpartition(".")
-    if prefix != "llm" or name not in _NAMES:
+    service, name = _parts(key)
+    if service is None:
         raise NotFound(f"no flag {key!r}: flags are llm.<service>.{{{','.join(_NAMES)}}}")
     try:
         target = target_of(service, None, unit)
     except InvalidRequest as error:
         raise NotFound(f"no flag {key!r}: {error.message}") from error
     return _flag(service, name, msgspec.json.decode(reader.read(target).body))
+
+
+def service_of(key: str) -> str | None:
+    """The service whose flag a key names, None where it is no flag of ours."""
+    return _parts(key)[0]
+
+
+def _parts(key: str) -> tuple[str | None, str]:
+    prefix, _, rest = key.partition(".")
+    service, _, name = rest.rpartition(".")
+    return (service, name) if prefix == "llm" and service and name in _NAMES else (None, name)
 
 
 @dataclass(frozen=True, slots=True)
