@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypedDict
 
@@ -25,6 +26,9 @@ from api.docs import add_documentation
 from api.errors import add_exception_handlers
 from api.events import endpoints as events
 from api.events.feed import EventFeed
+from api.grpc.calls import Calls
+from api.grpc.optimizer import Optimizer
+from api.grpc.server import GrpcServer
 from api.instruments import Instruments
 from api.keys import endpoints as keys
 from api.ofrep import endpoints as ofrep
@@ -117,6 +121,7 @@ def create_app(
     data_dir: str = ".",
     webhooks_allow_private: bool = False,
     answer_seconds: float = ANSWER_SECONDS,
+    grpc: GrpcServer | None = None,
 ) -> Application:
     """The REST API over a migrated database, which stays the caller's to close.
 
@@ -125,7 +130,7 @@ def create_app(
     rollout's step. An answer that has not begun within `request_seconds` is a TIMEOUT. `data_dir` is the
     folder whose free space `/health` looks at. An answer about metrics is given again for `answer_seconds`
     to whoever asks the same. Webhooks may name private addresses only where that is
-    allowed.
+    allowed. `grpc` is run beside REST, with all that has a service there.
     """
     instruments, snapshot = Instruments(), LiveSnapshot(database)
     intake = Intake(database, override=snapshot.price_override)
@@ -149,12 +154,17 @@ def create_app(
         webhooks_allow_private=webhooks_allow_private,
     )
     instruments.watch(intake)
+    bodies = Bodies(max_body_bytes, max_bodies_bytes)
     context = partial(
         RequestContext,
         instruments=instruments,
-        bodies=Bodies(max_body_bytes, max_bodies_bytes),
+        bodies=bodies,
         seconds=request_seconds,
     )
+    beside: AbstractAsyncContextManager[None] = contextlib.nullcontext()
+    if grpc is not None:
+        calls = Calls(server, bodies, seconds=request_seconds)
+        beside = grpc.running(calls, [Optimizer(server).service])
     app = Application(
         ConfigShortcut(server.configs, server.authenticator, instruments.reads),
         ReportShortcut(server),
@@ -162,7 +172,7 @@ def create_app(
         server.draining,
         title="LLM Auto-Optimizer",
         version=version,
-        lifespan=lambda _: _running(server, redis),
+        lifespan=lambda _: _running(server, redis, beside),
         description=openapi.DESCRIPTION,
         docs_url=None,
         redoc_url=None,
@@ -188,10 +198,12 @@ def create_app(
 
 
 @contextlib.asynccontextmanager
-async def _running(server: Server, redis: Redis | None) -> AsyncIterator[State]:
+async def _running(
+    server: Server, redis: Redis | None, beside: AbstractAsyncContextManager[None]
+) -> AsyncIterator[State]:
     await server.snapshot.start()
     await server.intake.start()
-    async with server.events.running(), learning(server):
+    async with server.events.running(), learning(server), beside:
         yield {"server": server}
     await server.background.close(DRAIN_SECONDS)
     await server.intake.close()

@@ -1,4 +1,4 @@
-"""What every stream of server-sent events does: end with the server and with its key, and wait in between."""
+"""What every stream does: end with the server and with its key, and wait in between."""
 
 import asyncio
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from api.server import Server, ServerDep
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An open answer to somebody who may read."""
+    """An open answer to somebody who may read, by the key in an `Authorization` header."""
 
     server: Server
-    _authorization: bytes
+    authorization: bytes
 
     @property
     def open(self) -> bool:
         """Whether it may go on: the server stays, and the key is still good."""
-        principal = self.server.authenticator.from_header(self._authorization)
+        principal = self.server.authenticator.from_header(self.authorization)
         return not self.server.draining.is_set() and principal is not None and principal.may("read")
 
     async def wait(self, *events: asyncio.Event, seconds: float | None = None) -> None:

@@ -162,6 +162,15 @@ def parse_metrics(body: bytes, now_ms: int, limits: LabelLimits) -> Batch[Metric
     return _parse(body, "metrics", MetricReport, lambda raw: _metrics.decode(raw).metrics, now_ms, limits)
 
 
+def check_metrics(items: list[dict[str, Any]], now_ms: int, limits: LabelLimits) -> Batch[MetricReport]:
+    """The reports among the items of a batch that came by another way than JSON, named as in JSON.
+
+    Raises:
+        BatchTooLarge: there are more than 10,000 items.
+    """
+    return _check(items, MetricReport, now_ms, limits)
+
+
 def parse_quality(body: bytes, now_ms: int, limits: LabelLimits) -> Batch[QualityEvaluation]:
     """The evaluations of `{"evaluations": [...]}`, as `parse_metrics` does."""
     return _parse(
@@ -170,11 +179,18 @@ def parse_quality(body: bytes, now_ms: int, limits: LabelLimits) -> Batch[Qualit
     )
 
 
-def judge(
-    items: Iterable[Any], kind: type[Report], now_ms: int, limits: LabelLimits
+def check_quality(
+    items: list[dict[str, Any]], now_ms: int, limits: LabelLimits
+) -> Batch[QualityEvaluation]:
+    """The evaluations among items, as `check_metrics` does."""
+    return _check(items, QualityEvaluation, now_ms, limits)
+
+
+def _check(
+    items: list[dict[str, Any]], kind: type[Report], now_ms: int, limits: LabelLimits
 ) -> Batch[Report]:
-    """Items that came otherwise than as JSON, as dictionaries of what JSON would have had."""
     limits.turn_to(now_ms)
+    _require_size(len(items))
     return _sort_out((_convert(item, kind) for item in items), now_ms, limits)
 
 
