@@ -23,9 +23,10 @@ from api.configs.shortcut import ConfigShortcut
 from api.context import API_PREFIX, Bodies, RequestContext
 from api.deployments import endpoints as deployments
 from api.docs import add_documentation
-from api.errors import add_exception_handlers
 from api.events import endpoints as events
 from api.events.feed import EventFeed
+from api.failures import add_exception_handlers
+from api.grpc import collector
 from api.grpc.calls import Calls
 from api.grpc.optimizer import Optimizer
 from api.grpc.server import GrpcServer
@@ -33,6 +34,7 @@ from api.instruments import Instruments
 from api.keys import endpoints as keys
 from api.ofrep import endpoints as ofrep
 from api.optimizations import endpoints as optimizations
+from api.otlp import endpoints as otlp
 from api.rate_limits import RateLimiter
 from api.reports import endpoints as reports
 from api.reports.learning import learning
@@ -152,6 +154,7 @@ def create_app(
         instruments=instruments,
         step_seconds=step_seconds,
         webhooks_allow_private=webhooks_allow_private,
+        max_body_bytes=max_body_bytes,
     )
     instruments.watch(intake)
     bodies = Bodies(max_body_bytes, max_bodies_bytes)
@@ -164,7 +167,7 @@ def create_app(
     beside: AbstractAsyncContextManager[None] = contextlib.nullcontext()
     if grpc is not None:
         calls = Calls(server, bodies, seconds=request_seconds)
-        beside = grpc.running(calls, [Optimizer(server).service])
+        beside = grpc.running(calls, [Optimizer(server).service, *collector.services(server)])
     app = Application(
         ConfigShortcut(server.configs, server.authenticator, instruments.reads),
         ReportShortcut(server),
@@ -190,6 +193,7 @@ def create_app(
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(ofrep.router)
+    app.include_router(otlp.router)
     app.include_router(system.probes)
     add_documentation(app)
     add_exception_handlers(app)

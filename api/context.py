@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterable
 
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import PayloadTooLarge, error_response
+from api.errors import PayloadTooLarge
+from api.failures import failure
 from api.instruments import Instruments
 from domain.errors import InternalError, InvalidRequest, OptimizerError, ServiceUnavailable, TimedOut
 
@@ -87,12 +88,12 @@ class RequestContext:
         try:
             refused = self._refuse(scope, headers.get(b"content-length", b"0"))
             if refused is not None:
-                await error_response(refused, request_id)(scope, receive, send_with_id)
+                await failure(Request(scope), refused)(scope, receive, send_with_id)
             else:
                 await self._in_time(scope, body.receive, send_with_id)
         except TimedOut as error:
             log.warning("%s %s: %s (%s)", scope["method"], scope["path"], error.message, request_id)
-            await error_response(error, request_id)(scope, receive, send_with_id)
+            await failure(Request(scope), error)(scope, receive, send_with_id)
         except ClientDisconnect:
             status = _CLIENT_GONE
             log.info("%s %s: the client went away (%s)", scope["method"], scope["path"], request_id)
@@ -101,7 +102,7 @@ class RequestContext:
             if status:
                 raise
             failed = InternalError("the server failed to answer; its log has more under the requestId")
-            await error_response(failed, request_id)(scope, receive, send_with_id)
+            await failure(Request(scope), failed)(scope, receive, send_with_id)
         finally:
             body.let_go()
             self._measure(scope, status, time.perf_counter() - began)

@@ -48,7 +48,8 @@ class Background:
 class Server:
     """`step_seconds` is the default length of a rollout's step. `draining` is set when streams must end.
 
-    `webhooks_allow_private`: a webhook may name a host that is not in the public internet.
+    `webhooks_allow_private`: a webhook may name a host that is not in the public internet. `max_body_bytes`
+    is what a body may have, unpacked; one at a time of those that take long is decoded, by `decoding`.
     """
 
     database: Database
@@ -66,6 +67,8 @@ class Server:
     instruments: Instruments
     step_seconds: float
     webhooks_allow_private: bool
+    max_body_bytes: int
+    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     background: Background = field(default_factory=Background)
 

@@ -179,9 +179,7 @@ def parse_quality(body: bytes, now_ms: int, limits: LabelLimits) -> Batch[Qualit
     )
 
 
-def check_quality(
-    items: list[dict[str, Any]], now_ms: int, limits: LabelLimits
-) -> Batch[QualityEvaluation]:
+def check_quality(items: list[dict[str, Any]], now_ms: int, limits: LabelLimits) -> Batch[QualityEvaluation]:
     """The evaluations among items, as `check_metrics` does."""
     return _check(items, QualityEvaluation, now_ms, limits)
 

@@ -39,7 +39,10 @@ def values(histogram: SeriesState, bounds: Sequence[float]) -> list[float]:
     share = min(1.0, max(0.0, (histogram.sum - lowest) / room)) if room else 0.0
     beyond = max(0.0, histogram.sum - lowest - share * room)
     last = beyond / histogram.buckets[-1] if histogram.buckets[-1] else 0.0
-    tops = [*(low + share * width for low, width in zip(lows[:-1], widths[:-1], strict=True)), lows[-1] + last]
+    tops = [
+        *(low + share * width for low, width in zip(lows[:-1], widths[:-1], strict=True)),
+        lows[-1] + last,
+    ]
     return [value for value, count in zip(tops, histogram.buckets, strict=True) for _ in range(count)]
 
 

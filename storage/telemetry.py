@@ -1,4 +1,4 @@
-"""What telemetry was taken already, so that an exporter may send it again: spans by id, series by their state.
+"""What telemetry was taken already, so that it may be sent again: spans by id, series by their state.
 
 Both are written in the intake's own transaction, with the reports that were made of them.
 """
@@ -31,7 +31,9 @@ _KNOWN = """
 """
 _TAKE_SPANS = """
     INSERT INTO taken_spans (trace, span, part, ancestors, response, began, ended)
-    SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::int[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[])
+    SELECT * FROM unnest(
+        $1::bytea[], $2::bytea[], $3::int[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[]
+    )
     ON CONFLICT DO NOTHING RETURNING trace, span, part
 """
 _NOTE_SERVICES = """

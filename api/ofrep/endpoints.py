@@ -11,8 +11,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.auth import ConfigReader, Reader
+from api.body import StrictRoute
 from api.configs.reader import MAX_UNIT, matches
-from api.ofrep.errors import OfrepRoute, TargetingKeyMissing
+from api.ofrep.errors import TargetingKeyMissing
 from api.ofrep.flags import evaluate, lapses_in, select
 from api.ofrep.schemas import BulkEvaluation, EvaluationRequest, FlagEvaluation
 from api.server import ServerDep
@@ -20,7 +21,7 @@ from api.streaming import StreamDep
 
 PREFIX = "/ofrep/v1"
 
-router = APIRouter(prefix=PREFIX, tags=["ofrep"], route_class=OfrepRoute)
+router = APIRouter(prefix=PREFIX, tags=["ofrep"], route_class=StrictRoute)
 
 _JSON = "application/json"
 _UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "The caller has the present flags."}}

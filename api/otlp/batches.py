@@ -37,6 +37,11 @@ class Problems:
         """Have something that was left out."""
         self.reasons.append(f"{where}: {reason}")
 
+    def add(self, others: "Problems") -> None:
+        """Have those that were found elsewhere too."""
+        self.rejected += others.rejected
+        self.reasons += others.reasons
+
     @property
     def message(self) -> str:
         """The first reasons, and how many more there are."""

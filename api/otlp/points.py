@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -108,11 +109,11 @@ def _fault_of(data_point: HistogramDataPoint) -> str | None:
     counts, bounds = data_point.bucket_counts, data_point.explicit_bounds
     if counts and (len(counts) != len(bounds) + 1 or sum(counts) != data_point.count):
         return "the buckets do not fit the bounds or the count"
-    if any(high <= low for low, high in zip(bounds, bounds[1:], strict=False)) or any(b < 0 for b in bounds[:1]):
+    if (bounds and bounds[0] < 0) or any(high <= low for low, high in pairwise(bounds)):
         return "the bounds do not ascend from 0"
     if not 0 <= data_point.sum < float("inf") or data_point.count > _LATEST:
         return "the sum or the count is out of range"
-    if not 0 < data_point.time_unix_nano <= _LATEST or data_point.start_time_unix_nano > data_point.time_unix_nano:
+    if not max(1, data_point.start_time_unix_nano) <= data_point.time_unix_nano <= _LATEST:
         return "the time is missing or before the start"
     return None
 

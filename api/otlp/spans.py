@@ -169,7 +169,10 @@ def _measured(read_of: Attributes) -> dict[str, str]:
         name: invoked.get(_INVOCATION[name]) if get(read_of, name) is None else get(read_of, name)
         for name in _TAGS
     }
-    values |= {"cacheReadTokens": number(read_of, "cacheRead"), "cacheWriteTokens": number(read_of, "cacheWrite")}
+    values |= {
+        "cacheReadTokens": number(read_of, "cacheRead"),
+        "cacheWriteTokens": number(read_of, "cacheWrite"),
+    }
     first = number(read_of, "firstChunk")
     values["timeToFirstTokenMs"] = None if first is None else first * 1000
     written = {name: _written(value) for name, value in values.items() if value is not None}

@@ -61,7 +61,9 @@ def decode(body: bytes, kind: Kind, encoding: str, message: type[M], most: int) 
 
 def encode(message: Message, kind: Kind, status: int = 200) -> Response:
     """An answer."""
-    content = message.SerializeToString() if kind == PROTOBUF else json_format.MessageToJson(message, indent=None)
+    content = (
+        message.SerializeToString() if kind == PROTOBUF else json_format.MessageToJson(message, indent=None)
+    )
     return Response(content, status_code=status, media_type=kind)
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.context import API_PREFIX
-from api.errors import on_http_exception, on_optimizer_error
+from api.failures import on_http_exception, on_optimizer_error
 from api.idempotency import KEY, claim_of, json_answer
 from api.reports.endpoints import router
 from api.reports.taking import Take, take_metrics, take_quality
