@@ -25,7 +25,7 @@ from api.deployments import endpoints as deployments
 from api.docs import add_documentation
 from api.events import endpoints as events
 from api.events.feed import EventFeed
-from api.failures import add_exception_handlers
+from api.failures import add_exception_handlers, failure
 from api.grpc import collector
 from api.grpc.calls import Calls
 from api.grpc.optimizer import Optimizer
@@ -163,6 +163,7 @@ def create_app(
         instruments=instruments,
         bodies=bodies,
         seconds=request_seconds,
+        failure=failure,
     )
     beside: AbstractAsyncContextManager[None] = contextlib.nullcontext()
     if grpc is not None:

@@ -62,8 +62,5 @@ def _score(found: Attributes) -> tuple[float | None, str]:
     if not math.isfinite(top) or top <= 0:
         return None, "llm_optimizer.evaluation.scale must be more than 0"
     if not 0 <= value <= top:
-        return (
-            None,
-            f"gen_ai.evaluation.score.value is not 0..{top}; another scale is told by its top, llm_optimizer.evaluation.scale",
-        )
+        return None, f"gen_ai.evaluation.score.value is not 0..{top}, its llm_optimizer.evaluation.scale"
     return value / top * 100, ""

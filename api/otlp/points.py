@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import isfinite
 from typing import NamedTuple
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -19,6 +20,8 @@ DURATION = "gen_ai.client.operation.duration"
 USAGE = "gen_ai.client.token.usage"
 _PER_SECOND = {"s": 1.0, "ms": 1e-3}
 _LATEST = 2**63 - 1
+MOST = 1e15
+"""What a sum or a count may be."""
 _CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 
 
@@ -107,12 +110,14 @@ def _fault(service: str | None, metric: Metric) -> str | None:
 
 def _fault_of(data_point: HistogramDataPoint) -> str | None:
     counts, bounds = data_point.bucket_counts, data_point.explicit_bounds
-    if counts and (len(counts) != len(bounds) + 1 or sum(counts) != data_point.count):
+    if (counts or bounds) and (len(counts) != len(bounds) + 1 or sum(counts) != data_point.count):
         return "the buckets do not fit the bounds or the count"
-    if (bounds and bounds[0] < 0) or any(high <= low for low, high in pairwise(bounds)):
-        return "the bounds do not ascend from 0"
-    if not 0 <= data_point.sum < float("inf") or data_point.count > _LATEST:
-        return "the sum or the count is out of range"
+    if bounds and (bounds[0] < 0 or not isfinite(bounds[-1])):
+        return "the bounds are out of range"
+    if not all(low < high for low, high in pairwise(bounds)):
+        return "the bounds do not ascend"
+    if not data_point.HasField("sum") or not 0 <= data_point.sum < MOST or data_point.count > MOST:
+        return "the sum or the count is missing or out of range"
     if not max(1, data_point.start_time_unix_nano) <= data_point.time_unix_nano <= _LATEST:
         return "the time is missing or before the start"
     return None

@@ -174,7 +174,7 @@ def _measured(read_of: Attributes) -> dict[str, str]:
         "cacheWriteTokens": number(read_of, "cacheWrite"),
     }
     first = number(read_of, "firstChunk")
-    values["timeToFirstTokenMs"] = None if first is None else first * 1000
+    values["timeToFirstTokenMs"] = None if first is None else f"{first * 1000:g}"
     written = {name: _written(value) for name, value in values.items() if value is not None}
     return {name: value for name, value in written.items() if len(value) <= _TAG_LENGTH}
 
