@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from api import examples_of_ledger
+from api import examples_of_ledger, examples_of_protocols
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,17 +379,6 @@ _ENTRY = {
 
 _CONTEXT = {"context": {"targetingKey": "user-17"}}
 
-
-def _flag(name: str, value: Any) -> dict[str, Any]:
-    return {
-        "key": f"llm.chat-service.{name}",
-        "value": value,
-        "reason": "STATIC",
-        "variant": "chat-service@2",
-        "metadata": {"service": "chat-service"},
-    }
-
-
 EXAMPLES: dict[str, Example] = {
     "reportMetrics": Example(_ACCEPTED, {"metrics": [_CALL]}),
     "reportQuality": Example({"accepted": 1, "rejected": 0}, {"evaluations": [_EVALUATION]}),
@@ -405,22 +394,10 @@ EXAMPLES: dict[str, Example] = {
             "rollout": _ROLLOUT,
         }
     ),
-    "evaluateFlag": Example(_flag("model", "gpt-4o-mini"), _CONTEXT),
-    "evaluateFlags": Example(
-        {
-            "flags": [
-                _flag("config", _BETTER),
-                _flag("model", "gpt-4o-mini"),
-                _flag("temperature", 0.7),
-                _flag("max_tokens", 1024),
-            ],
-            "metadata": {},
-            "eventStreams": [
-                {"type": "sse", "url": "https://optimizer.example.com/ofrep/v1/stream?targetingKey=user-17"}
-            ],
-        },
-        _CONTEXT,
-    ),
+    "evaluateFlag": Example(examples_of_protocols.flag("model", "gpt-4o-mini"), _CONTEXT),
+    "evaluateFlags": Example(examples_of_protocols.flags(_BETTER), _CONTEXT),
+    "exportTraces": Example({}, examples_of_protocols.spans(_BEGAN)),
+    "exportMetrics": Example({}, examples_of_protocols.histograms(_BEGAN)),
     "updateConfig": Example(
         _UPDATED,
         {

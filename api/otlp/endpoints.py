@@ -22,17 +22,33 @@ Sender = Annotated[Principal, Security(Requires("ingest"), scopes=["ingest"])]
 
 
 def _extra(message: str, part: str) -> dict[str, Any]:
-    binary = {"schema": {"type": "string", "format": "binary", "description": f"{message}Request"}}
+    """Bodies of both kinds, which the framework does not know of."""
     rejected = {
         "type": "object",
-        "properties": {part: {"type": "string"}, "errorMessage": {"type": "string"}},
+        "properties": {
+            part: {"type": "string", "description": "How many, by a decimal number."},
+            "errorMessage": {"type": "string"},
+        },
     }
     answer = {"type": "object", "properties": {"partialSuccess": rejected}}
-    content = {PROTOBUF: binary, JSON: {"schema": {"type": "object"}}}
     return {
-        "requestBody": {"required": True, "content": content},
-        "responses": {"200": {"content": {PROTOBUF: binary, JSON: {"schema": answer}}}},
+        "requestBody": {
+            "required": True,
+            "content": {
+                PROTOBUF: {"schema": _binary(f"{message}Request")},
+                JSON: {"schema": {"type": "object", "description": f"{message}Request"}},
+            },
+        },
+        "responses": {
+            "200": {
+                "content": {PROTOBUF: {"schema": _binary(f"{message}Response")}, JSON: {"schema": answer}}
+            }
+        },
     }
+
+
+def _binary(message: str) -> dict[str, Any]:
+    return {"type": "string", "format": "binary", "description": message}
 
 
 @router.post(TRACES, openapi_extra=_extra("ExportTraceService", "rejectedSpans"), response_class=Response)

@@ -67,7 +67,7 @@ def test_every_operation_says_which_errors_it_answers_in_the_one_format() -> Non
     errors = COMMITTED["components"]["responses"]
     for name, error in errors.items():
         schema = error["content"]["application/json"]["schema"]
-        form = "EvaluationFailure" if name.startswith("Ofrep") else "ErrorResponse"
+        form = {"Ofrep": "EvaluationFailure", "OtlpE": "Status"}.get(name[:5], "ErrorResponse")
         assert schema == {"$ref": f"#/components/schemas/{form}"}, name
         jsonschema_rs.validator_for({**schema, "components": COMMITTED["components"]}).validate(
             error["content"]["application/json"]["example"]
@@ -76,9 +76,8 @@ def test_every_operation_says_which_errors_it_answers_in_the_one_format() -> Non
     for name, operation in operations().items():
         for status, answer in operation["responses"].items():
             if int(status) >= 400:
-                # Of OFREP's, what no route comes to see is told in the one format as well.
-                ofrep = operation["tags"] == ["ofrep"] and status not in ("413", "504")
-                error = f"OfrepError{status}" if ofrep else f"Error{status}"
+                form = {"ofrep": "OfrepError", "otlp": "OtlpError"}.get(operation["tags"][0], "Error")
+                error = f"{form}{status}"
                 assert answer == {"$ref": f"#/components/responses/{error}"}, name
                 assert error in errors
             else:
