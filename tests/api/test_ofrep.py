@@ -11,11 +11,12 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import FlagNotFoundError, InvalidContextError, OpenFeatureError
 from openfeature.flag_evaluation import Reason
 
+from api.app import MAX_BODY_BYTES
 from domain.assignment import assigned_to_canary
 from domain.rate_limits import RateLimits
 from storage import configs
 from storage.database import Database
-from tests.api.answers import done, eventually, refused
+from tests.api.answers import done, eventually
 from tests.api.conftest import ADMIN_KEY, Served
 from tests.api.streams import streaming
 from tests.node.running import HERE, node_prints
@@ -200,8 +201,11 @@ async def test_errors_have_the_form_of_the_protocol(
     assert nobody.headers["www-authenticate"] == "Bearer"
     ingest = {"Authorization": f"Bearer {await key_with('ingest')}"}
     failed(await post(f"{BULK}/{key}", json=asking(), headers=ingest), 403, "GENERAL", key)
-    # What no route comes to see is told as everywhere.
-    refused(await client.get(BULK), 405, "INVALID_REQUEST")
+    # So is what no route comes to see.
+    failed(await client.get(BULK), 405, "GENERAL")
+    failed(await client.post("/ofrep/v1/nothing"), 404, "GENERAL")
+    failed(await post(f"{BULK}/llm.a%00b.model", json=asking()), 400, "GENERAL")
+    failed(await post(BULK, json=asking("u", more="x" * MAX_BODY_BYTES)), 413, "GENERAL")
 
 
 async def test_asking_for_all_flags_is_limited_and_for_one_is_not(served: Served, database: Database) -> None:
