@@ -48,10 +48,11 @@ temporal: install
 openapi: install
 	$(BIN)/llm-optimizer openapi > docs/openapi.json
 
-# The Python of the protocol as it is committed.
+# The Python of the protocol as it is committed, and what its clients rely on; refused where that would break.
 proto: install
 	$(BIN)/python -m grpc_tools.protoc --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy -Iproto \
 		--python_out=api/grpc --mypy_out=api/grpc optimizer.proto
+	$(BIN)/python -m tests.api.compatibility
 
 bench-gate: install
 	$(BIN)/python -m bench.gate

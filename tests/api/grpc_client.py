@@ -87,8 +87,8 @@ async def refused(call: Any, status: grpc.StatusCode, code: str) -> ErrorInfo:
 async def failed(call: Any) -> Any:
     """The error with which a call ends."""
     try:
-        if hasattr(call, "__aiter__"):
-            async for _ in call:
+        if isinstance(call, grpc.aio.UnaryStreamCall):
+            while await call.read() is not grpc.aio.EOF:
                 pass
         else:
             await call
