@@ -1,8 +1,11 @@
 """Applications that OpenTelemetry instruments: its own exporters, and openai clients as they are watched."""
 
 import asyncio
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -42,6 +45,7 @@ from tests.storage.records import first_config
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20")
 
 KEY = {"authorization": f"Bearer {ADMIN_KEY}"}
+DOCUMENT = Path(__file__).parents[2] / "docs" / "opentelemetry.md"
 RESOURCE = Resource({"service.name": "chat"})
 
 
@@ -229,3 +233,37 @@ async def test_an_application_with_openfeature_and_opentelemetry_needs_nothing_o
     served_by = [(row["model"], row["config_version"]) for row in await rows(database)]
     mini, usual = ("gpt-4o-mini", "chat@2"), ("gpt-4o", "chat@1")
     assert served_by == [mini, usual, mini, mini, usual]
+
+
+async def test_the_ten_lines_of_the_documentation_connect_an_application(
+    served: Served, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await first_config(database, "chat-service", "gpt-4o")
+    _, canary, control = await split(database, "chat-service")
+    (snippet,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {
+        **globals(),
+        "os": os,
+        "OpenAIInstrumentor": GenAI,
+        "DEFAULT": {"model": "gpt-4o"},
+    }
+    async with served() as client:
+
+        def run() -> None:
+            with provider() as base_url:
+                monkeypatch.setenv("OPENAI_BASE_URL", base_url)
+                exec(snippet, names)
+                try:
+                    for unit in (canary, control):
+                        names["answer"](unit, [{"role": "user", "content": "a question"}])
+                finally:
+                    GenAI().uninstrument()
+                    names["tracers"].shutdown()
+                    openfeature.clear_providers()
+
+        monkeypatch.setenv("OPTIMIZER_URL", str(client.base_url))
+        monkeypatch.setenv("OPTIMIZER_API_KEY", ADMIN_KEY)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        await asyncio.to_thread(run)
+    served_by = [(row["model"], row["config_version"]) for row in await rows(database)]
+    assert served_by == [("gpt-4o-mini", "chat-service@2"), ("gpt-4o", "chat-service@1")]
