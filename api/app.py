@@ -1,6 +1,5 @@
 """The application: its parts put together, and their life with it."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -82,7 +81,7 @@ class Application(FastAPI):
         reads: ConfigShortcut,
         reports: ReportShortcut,
         context: Callable[[ASGIApp], ASGIApp],
-        draining: asyncio.Event,
+        drain: Callable[[], None],
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -90,8 +89,8 @@ class Application(FastAPI):
         """Answers what need not come here at all."""
         self._reports = reports
         self._taking = context(reports)
-        self.draining = draining
-        """To be set when the server is to end: streams, which never would, end then."""
+        self.drain = drain
+        """To be called when the server is to end: streams, which never would, end then."""
         self._document: dict[str, Any] | None = None
 
     def openapi(self) -> dict[str, Any]:
@@ -173,7 +172,7 @@ def create_app(
         ConfigShortcut(server.configs, server.authenticator, instruments.reads),
         ReportShortcut(server),
         context,
-        server.draining,
+        server.drain,
         title="LLM Auto-Optimizer",
         version=version,
         lifespan=lambda _: _running(server, redis, beside),

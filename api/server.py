@@ -72,6 +72,11 @@ class Server:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     background: Background = field(default_factory=Background)
 
+    def drain(self) -> None:
+        """Have streams, which never would, end, and everybody who waits for a change look at that."""
+        self.draining.set()
+        self.snapshot.changed.tell()
+
     async def refresh(self) -> None:
         """See at once what this process has just committed; without PostgreSQL, later."""
         with contextlib.suppress(DatabaseError):

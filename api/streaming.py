@@ -1,6 +1,7 @@
 """What every stream does: end with the server and with its key, and wait in between."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -28,7 +29,15 @@ class Stream:
 
         Take what comes of `Broadcast.next` before looking at what it tells of.
         """
-        watched = (*events, self.server.snapshot.changed.next(), self.server.draining)
+        if not self.open:
+            return
+        watched = {*events, self.server.snapshot.changed.next()}
+        if len(watched) == 1:
+            # As with every stream of a configuration, of which there may be thousands.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await watched.pop().wait()
+            return
         waiting = [asyncio.ensure_future(event.wait()) for event in watched]
         try:
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -15,6 +15,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "bench.config_reads": (),
     "bench.analytics": (),
     "bench.memory": (),
+    "bench.rpc": (),
 }
 
 

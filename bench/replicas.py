@@ -17,7 +17,7 @@ from storage.database import Database
 from storage.migrations import upgrade
 
 _SERVING = "serving "
-_SERVE = ("-m", "cli", "serve", "--port", "0", "--grpc-port", "0")
+_SERVE = ("-m", "cli", "serve", "--port", "0")
 NOWHERE = "127.0.0.1:9"
 
 
@@ -62,6 +62,7 @@ async def replicas(
                 "DATABASE_URL": stack.database_url,
                 "TEMPORAL_ADDRESS": stack.temporal_address,
                 "OPTIMIZER_API_KEY": key,
+                "OPTIMIZER_GRPC_PORT": "0",
                 **(settings or {}),
             }
             environment.pop("REDIS_URL", None)

@@ -205,7 +205,7 @@ class Calls:
         if not isinstance(error, OptimizerError):
             log.error("%s failed", what, exc_info=error)
             return InternalError("the server failed to answer; its log has more under the requestId")
-        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not self.server.draining.is_set():
             log.warning("%s: %s", what, error.message, exc_info=error.__cause__)
         return error
 

@@ -1,6 +1,5 @@
 """The standard health service, as `/readyz` has it: to serve is to have configurations to serve."""
 
-import asyncio
 from collections.abc import Sequence
 
 import grpc
@@ -31,19 +30,14 @@ class Health(HealthServicer):
         """The status, and each that comes after it."""
         told = None
         while True:
-            changed, draining = self._server.snapshot.changed.next(), self._server.draining
+            changed = self._server.snapshot.changed.next()
             status = self._status(request.service)
             if status != told:
                 told = status
                 await context.write(HealthCheckResponse(status=status))
-            if draining.is_set():
+            if self._server.draining.is_set():
                 return
-            waiting = [asyncio.ensure_future(event.wait()) for event in (changed, draining)]
-            try:
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in waiting:
-                    task.cancel()
+            await changed.wait()
 
     def _status(self, service: str) -> int:
         if service not in self._known:

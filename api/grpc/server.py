@@ -64,7 +64,7 @@ class GrpcServer:
         try:
             yield
         finally:
-            server.draining.set()
+            server.drain()
             await drained
 
     async def _drain(self, server: Server) -> None:

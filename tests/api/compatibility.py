@@ -1,7 +1,7 @@
 """What a change of the protocol would break for clients that were built before it.
 
-`released.binpb` beside the protocol is its descriptor as clients have it; `python -m tests.api.compatibility`,
-which `make proto` runs, renews it, and refuses to where something would break.
+`released.binpb` beside the protocol is its descriptor as clients have it. `make proto` renews it, by
+`python -m tests.api.compatibility`, which refuses to where something would break.
 """
 
 import sys
@@ -34,11 +34,8 @@ def released() -> FileDescriptorProto:
 
 def breaks(old: FileDescriptorProto, new: FileDescriptorProto) -> list[str]:
     """Everything in which the new does not mean what the old did."""
-    return [
-        *_file(old, new),
-        *_services(old, new),
-        *_messages(old.message_type, new.message_type, old.package),
-    ]
+    messages = _messages(old.message_type, new.message_type, old.package)
+    return [*_file(old, new), *_services(old, new), *messages]
 
 
 def additions(old: FileDescriptorProto, new: FileDescriptorProto) -> list[str]:

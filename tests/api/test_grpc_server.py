@@ -132,7 +132,7 @@ async def test_a_client_may_ask_every_ten_seconds_whether_the_server_is_there(bo
     async with grpc.aio.insecure_channel(both.target, options=options) as channel:
         stream = Client(channel).StreamConfig(timeout=None)
         await stream.read()
-        await asyncio.sleep(45)
+        await asyncio.sleep(35)
         assert not stream.done()
         stream.cancel()
 
