@@ -36,9 +36,14 @@ _TAKE_SPANS = """
     )
     ON CONFLICT DO NOTHING RETURNING trace, span, part
 """
+# Seldom, since it keeps other writers of the same service waiting.
 _NOTE_SERVICES = """
-    INSERT INTO span_services AS known (service) SELECT unnest($1::text[])
-    ON CONFLICT (service) DO UPDATE SET last_at = now() WHERE known.last_at < now() - interval '10 minutes'
+    INSERT INTO span_services (service)
+    SELECT name FROM unnest($1::text[]) AS name
+    WHERE NOT EXISTS (
+        SELECT FROM span_services WHERE service = name AND last_at > now() - interval '10 minutes'
+    )
+    ON CONFLICT (service) DO UPDATE SET last_at = now()
 """
 _TAKE_SERIES = """
     INSERT INTO taken_series AS known (series, at, before, count, sum, buckets)
