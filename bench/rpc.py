@@ -2,9 +2,9 @@
 
 One `llm-optimizer serve` is asked for a service's configuration and given batches of reports, by gRPC and by
 REST in turns, and so is a bare gRPC server whose one method gives as many bytes back. What counts is the
-server's own CPU time for an answer: gRPC's Python client is slower than the server. Then streams are opened and
-the configuration is changed: how long until the last of them has heard, and what a stream takes in memory.
-Prints one JSON line, and exits with 1 where a gate is missed.
+server's own CPU time for an answer: gRPC's Python client is slower than the server. Then streams are opened
+and the configuration is changed: how long until the last of them has heard, and what a stream takes in
+memory. Prints one JSON line, and exits with 1 where a gate is missed.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import grpc
 import httpx
@@ -22,16 +23,19 @@ import psutil
 import uvloop
 
 from api.grpc.optimizer_pb2 import ConfigRequest, ConfigStreamRequest, ConfigUpdate, Metric, MetricsRequest
+from bench import read_load
 from bench.canaries import serve_control, serve_model
 from bench.gates import Gate, concluded
-from bench.load import reports
+from bench.load import Load, LoadProcess, reports
 from bench.replicas import Listening, Replicas, listening, percentile, replicas
 from domain.reports import MetricReport
 from infra import ports
 
 SERVICE = "/optimizer.OptimizerService/"
 CONFIGURED = "plain"
+PATH = f"/api/v1/config/service/{CONFIGURED}"
 BATCH = 100
+BATCHES = 200
 CHANGES = 10
 SETTLE_SECONDS = 1.0
 OPENING_SECONDS = 60.0
@@ -45,20 +49,53 @@ class Effort:
     seconds: float
     callers: int
 
-    async def measure(self, process: Listening, ask: Ask) -> tuple[float, float]:
-        """Answers a second, and the process's CPU time for one in microseconds."""
-        answered, ends = 0, time.perf_counter() + self.seconds
+    async def calls(self, ask: Ask) -> tuple[int, float]:
+        """Make calls; how many, and in how many seconds."""
+        answered, began = 0, time.perf_counter()
 
         async def call() -> None:
             nonlocal answered
-            while time.perf_counter() < ends:
+            while time.perf_counter() < began + self.seconds:
                 await ask()
                 answered += 1
 
-        before, began = _cpu_seconds(process), time.perf_counter()
         await asyncio.gather(*(call() for _ in range(self.callers)))
-        elapsed, used = time.perf_counter() - began, _cpu_seconds(process) - before
-        return answered / elapsed, used / answered * 1e6
+        return answered, time.perf_counter() - began
+
+    async def reads(self, process: Listening, key: str, body: str) -> tuple[int, float]:
+        """Read by REST, which must answer with the body."""
+        address = urlsplit(process.address)
+        request = f"GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n"
+        order = read_load.Order(
+            host=address.hostname or "",
+            port=address.port or 0,
+            requests=[request],
+            status=httpx.codes.OK,
+            bodies=[body],
+            seconds=self.seconds,
+            connections=self.callers,
+        )
+        found = await read_load.run(order)
+        if found.wrong is not None:
+            raise RuntimeError(found.wrong)
+        return found.answered, found.seconds
+
+    async def reports(self, process: Listening, key: str) -> tuple[int, float]:
+        """Report by REST."""
+        url = urljoin(process.address, "/api/v1/metrics")
+        load = await LoadProcess.prepared(Load(url, key, BATCH * BATCHES, BATCH, self.callers))
+        began = time.perf_counter()
+        answers = await load.run()
+        if answers["statuses"] != {"200": BATCHES}:
+            raise RuntimeError(f"not every batch was taken: {answers}")
+        return BATCHES, time.perf_counter() - began
+
+
+async def _measured(process: Listening, work: Awaitable[tuple[int, float]]) -> tuple[float, float]:
+    """Answers a second, and the process's CPU time for one in microseconds."""
+    before = _cpu_seconds(process)
+    answered, seconds = await work
+    return answered / seconds, (_cpu_seconds(process) - before) / answered * 1e6
 
 
 def _cpu_seconds(process: Listening) -> float:
@@ -87,31 +124,30 @@ def metric_of(report: MetricReport) -> Metric:
 
 async def compare(where: Replicas, channel: grpc.aio.Channel, effort: Effort, rounds: int) -> dict[str, Any]:
     """Reads and reports by both ways, and the bare call; medians over the rounds."""
-    process, rest = where.processes[0], where.clients[0]
+    process = where.processes[0]
+    body = (await where.clients[0].get(PATH)).text
     metadata = (("authorization", f"Bearer {where.key}"),)
     read, report = (channel.unary_unary(f"{SERVICE}{name}") for name in ("GetConfig", "ReportMetrics"))
     asked = ConfigRequest(service=CONFIGURED).SerializeToString()
     answer = await read(asked, metadata=metadata)
-    batch = reports(BATCH, seed=1)
-    body = {"metrics": [_item(one) for one in batch]}
-    message = MetricsRequest(metrics=[metric_of(one) for one in batch]).SerializeToString()
+    message = MetricsRequest(metrics=map(metric_of, reports(BATCH, seed=1))).SerializeToString()
     bare_port = ports.choose(None)
     async with (
         listening("-m", "bench.bare_rpc", str(bare_port), str(len(answer))) as bare,
         grpc.aio.insecure_channel(f"127.0.0.1:{bare_port}") as bare_channel,
     ):
         hello = bare_channel.unary_unary("/bare.Bare/Call")
-        cases: dict[str, tuple[Listening, Ask]] = {
-            "bareCall": (bare, lambda: hello(asked)),
-            "getConfig": (process, lambda: read(asked, metadata=metadata)),
-            "restRead": (process, lambda: _good(rest.get(f"/api/v1/config/service/{CONFIGURED}"))),
-            "reportMetrics": (process, lambda: report(message, metadata=metadata)),
-            "restReport": (process, lambda: _good(rest.post("/api/v1/metrics", json=body))),
+        cases: dict[str, tuple[Listening, Callable[[], Awaitable[tuple[int, float]]]]] = {
+            "bareCall": (bare, lambda: effort.calls(lambda: hello(asked))),
+            "getConfig": (process, lambda: effort.calls(lambda: read(asked, metadata=metadata))),
+            "restRead": (process, lambda: effort.reads(process, where.key, body)),
+            "reportMetrics": (process, lambda: effort.calls(lambda: report(message, metadata=metadata))),
+            "restReport": (process, lambda: effort.reports(process, where.key)),
         }
         seen: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
         for _ in range(rounds):
-            for name, (measured, ask) in cases.items():
-                seen[name].append(await effort.measure(measured, ask))
+            for name, (measured, work) in cases.items():
+                seen[name].append(await _measured(measured, work()))
     return {
         name: {
             "perSecond": round(median(per_second for per_second, _ in found)),
@@ -119,21 +155,6 @@ async def compare(where: Replicas, channel: grpc.aio.Channel, effort: Effort, ro
         }
         for name, found in seen.items()
     }
-
-
-async def _good(answer: Awaitable[httpx.Response]) -> None:
-    (await answer).raise_for_status()
-
-
-def _item(report: MetricReport) -> dict[str, Any]:
-    found = {
-        **{"timestamp": report.timestamp, "service": report.service, "endpoint": report.endpoint},
-        **{"model": report.model, "provider": report.provider, "latencyMs": report.latency_ms},
-        **{"tokensInput": report.tokens_input, "tokensOutput": report.tokens_output},
-        **{"tokensTotal": report.tokens_total, "costUsd": report.cost_usd},
-        **{"statusCode": report.status_code, "errorType": report.error_type, "tags": report.tags},
-    }
-    return {name: value for name, value in found.items() if value is not None}
 
 
 async def stream(where: Replicas, channel: grpc.aio.Channel, number: int) -> dict[str, Any]:
@@ -188,7 +209,7 @@ async def run(rounds: int, seconds: float, callers: int, streams: int) -> dict[s
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         await serve_control(where.database, CONFIGURED)
-        while (await where.clients[0].get(f"/api/v1/config/service/{CONFIGURED}")).is_error:
+        while (await where.clients[0].get(PATH)).is_error:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         calls = await compare(where, channel, Effort(seconds, callers), rounds)
         micros = {name: figures["micros"] for name, figures in calls.items()}

@@ -168,7 +168,16 @@ def check_metrics(items: list[dict[str, Any]], now_ms: int, limits: LabelLimits)
     Raises:
         BatchTooLarge: there are more than 10,000 items.
     """
-    return _check(items, MetricReport, now_ms, limits)
+    limits.turn_to(now_ms)
+    _require_size(len(items))
+    try:
+        reports = msgspec.convert(items, list[MetricReport])
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return _sort_out((_convert(item, MetricReport) for item in items), now_ms, limits)
+    latest, known = now_ms + MAX_AHEAD_MS, limits.known
+    if all(one.timestamp <= latest and one.labels in known and _has_storable_tags(one) for one in reports):
+        return Batch(reports, [])
+    return _sort_out(((report, None) for report in reports), now_ms, limits)
 
 
 def parse_quality(body: bytes, now_ms: int, limits: LabelLimits) -> Batch[QualityEvaluation]:
@@ -181,15 +190,9 @@ def parse_quality(body: bytes, now_ms: int, limits: LabelLimits) -> Batch[Qualit
 
 def check_quality(items: list[dict[str, Any]], now_ms: int, limits: LabelLimits) -> Batch[QualityEvaluation]:
     """The evaluations among items, as `check_metrics` does."""
-    return _check(items, QualityEvaluation, now_ms, limits)
-
-
-def _check(
-    items: list[dict[str, Any]], kind: type[Report], now_ms: int, limits: LabelLimits
-) -> Batch[Report]:
     limits.turn_to(now_ms)
     _require_size(len(items))
-    return _sort_out((_convert(item, kind) for item in items), now_ms, limits)
+    return _sort_out((_convert(item, QualityEvaluation) for item in items), now_ms, limits)
 
 
 def _parse(
@@ -248,6 +251,10 @@ def _fault(item: MetricReport | QualityEvaluation, now_ms: int) -> str | None:
         if text is not None and not storable(text):
             return f"{name}: NUL characters and lone surrogates cannot be kept"
     return None
+
+
+def _has_storable_tags(report: MetricReport) -> bool:
+    return not report.tags or all(storable(text) for pair in report.tags.items() for text in pair)
 
 
 def storable(text: str) -> bool:

@@ -1,7 +1,9 @@
 """Errors of gRPC: every code of the API as a status with details, and what each comes from."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -74,6 +76,14 @@ async def test_every_code_has_its_status(
     async with served_both(served) as both:
         info = await refused(both.grpc.GetConfig(), STATUSES[kind.code], kind.code)
     assert info.metadata["details"] == '{"isValid":false}'
+
+
+def test_the_page_says_the_same() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "grpc.md").read_text(encoding="utf-8")
+    section = page.split("## Errors")[1].split("## ")[0]
+    found = re.findall(r"^\| (`.+`) \| `(\w+)` \| (yes|no) \|$", section, re.MULTILINE)
+    listed = {reason: status for reasons, status, _ in found for reason in re.findall(r"`(\w+)`", reasons)}
+    assert listed == {code: status.name for code, status in STATUSES.items()}
 
 
 async def test_what_nobody_foresaw_is_an_internal_error(
