@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install demo test lint temporal lock openapi bench bench-gate bench-anomalies bench-significance bench-analysis bench-decisions bench-watch bench-backtest bench-events bench-stop soak fuzz
+.PHONY: install demo test lint temporal lock openapi proto bench bench-gate bench-anomalies bench-significance bench-analysis bench-decisions bench-watch bench-backtest bench-events bench-stop soak fuzz
 
 install: $(VENV)/.installed
 
@@ -50,6 +50,12 @@ temporal: install
 # The API's description as it is committed.
 openapi: install
 	$(BIN)/llm-optimizer openapi > docs/openapi.json
+
+# The Python of the protocol as it is committed, and what its clients rely on; refused where that would break.
+proto: install
+	$(BIN)/python -m grpc_tools.protoc --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy -Iproto \
+		--python_out=api/grpc --mypy_out=api/grpc optimizer.proto
+	$(BIN)/python -m tests.api.compatibility
 
 bench-gate: install
 	$(BIN)/python -m bench.gate

@@ -19,6 +19,7 @@ from storage import (
     reconciler,
     retention,
     services,
+    telemetry,
     watching,
 )
 from storage.database import Database
@@ -63,7 +64,7 @@ class LoopActivities:
     @activity.defn(name="maintain")
     async def maintain(self, arg: m.HousekeepingInput) -> m.HousekeepingResult:
         """Make partitions ahead; forget reports past their service's retention, old events, answers,
-        deliveries, firings and anomalies.
+        deliveries, firings, anomalies and spans.
         """
         async with self._database.transaction() as session:
             kept_days = await services.longest_retention(session)
@@ -73,6 +74,7 @@ class LoopActivities:
             await deliveries.purge(session)
             await firings.purge(session)
             await detection.purge(session)
+            await telemetry.purge(session)
         connection = await self._database.connect(name="llm-optimizer maintenance")
         try:
             until = await partitions.ensure_partitions(connection)

@@ -1,8 +1,8 @@
 """The application: its parts put together, and their life with it."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypedDict
 
@@ -22,12 +22,18 @@ from api.configs.shortcut import ConfigShortcut
 from api.context import API_PREFIX, Bodies, RequestContext
 from api.deployments import endpoints as deployments
 from api.docs import add_documentation
-from api.errors import add_exception_handlers
 from api.events import endpoints as events
 from api.events.feed import EventFeed
+from api.failures import add_exception_handlers, failure
+from api.grpc import collector
+from api.grpc.calls import Calls
+from api.grpc.optimizer import Optimizer
+from api.grpc.server import GrpcServer
 from api.instruments import Instruments
 from api.keys import endpoints as keys
+from api.ofrep import endpoints as ofrep
 from api.optimizations import endpoints as optimizations
+from api.otlp import endpoints as otlp
 from api.rate_limits import RateLimiter
 from api.reports import endpoints as reports
 from api.reports.learning import learning
@@ -75,7 +81,7 @@ class Application(FastAPI):
         reads: ConfigShortcut,
         reports: ReportShortcut,
         context: Callable[[ASGIApp], ASGIApp],
-        draining: asyncio.Event,
+        drain: Callable[[], None],
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -83,8 +89,8 @@ class Application(FastAPI):
         """Answers what need not come here at all."""
         self._reports = reports
         self._taking = context(reports)
-        self.draining = draining
-        """To be set when the server is to end: streams, which never would, end then."""
+        self.drain = drain
+        """To be called when the server is to end: streams, which never would, end then."""
         self._document: dict[str, Any] | None = None
 
     def openapi(self) -> dict[str, Any]:
@@ -116,6 +122,7 @@ def create_app(
     data_dir: str = ".",
     webhooks_allow_private: bool = False,
     answer_seconds: float = ANSWER_SECONDS,
+    grpc: GrpcServer | None = None,
 ) -> Application:
     """The REST API over a migrated database, which stays the caller's to close.
 
@@ -124,7 +131,7 @@ def create_app(
     rollout's step. An answer that has not begun within `request_seconds` is a TIMEOUT. `data_dir` is the
     folder whose free space `/health` looks at. An answer about metrics is given again for `answer_seconds`
     to whoever asks the same. Webhooks may name private addresses only where that is
-    allowed.
+    allowed. `grpc` is run beside REST, with all that has a service there.
     """
     instruments, snapshot = Instruments(), LiveSnapshot(database)
     intake = Intake(database, override=snapshot.price_override)
@@ -146,22 +153,29 @@ def create_app(
         instruments=instruments,
         step_seconds=step_seconds,
         webhooks_allow_private=webhooks_allow_private,
+        max_body_bytes=max_body_bytes,
     )
     instruments.watch(intake)
+    bodies = Bodies(max_body_bytes, max_bodies_bytes)
     context = partial(
         RequestContext,
         instruments=instruments,
-        bodies=Bodies(max_body_bytes, max_bodies_bytes),
+        bodies=bodies,
         seconds=request_seconds,
+        failure=failure,
     )
+    beside: AbstractAsyncContextManager[None] = contextlib.nullcontext()
+    if grpc is not None:
+        calls = Calls(server, bodies, seconds=request_seconds)
+        beside = grpc.running(calls, [Optimizer(server).service, *collector.services(server)])
     app = Application(
         ConfigShortcut(server.configs, server.authenticator, instruments.reads),
         ReportShortcut(server),
         context,
-        server.draining,
+        server.drain,
         title="LLM Auto-Optimizer",
         version=version,
-        lifespan=lambda _: _running(server, redis),
+        lifespan=lambda _: _running(server, redis, beside),
         description=openapi.DESCRIPTION,
         docs_url=None,
         redoc_url=None,
@@ -178,6 +192,8 @@ def create_app(
     for module in parts:
         api.include_router(module.router)
     app.include_router(api)
+    app.include_router(ofrep.router)
+    app.include_router(otlp.router)
     app.include_router(system.probes)
     add_documentation(app)
     add_exception_handlers(app)
@@ -186,10 +202,12 @@ def create_app(
 
 
 @contextlib.asynccontextmanager
-async def _running(server: Server, redis: Redis | None) -> AsyncIterator[State]:
+async def _running(
+    server: Server, redis: Redis | None, beside: AbstractAsyncContextManager[None]
+) -> AsyncIterator[State]:
     await server.snapshot.start()
     await server.intake.start()
-    async with server.events.running(), learning(server):
+    async with server.events.running(), learning(server), beside:
         yield {"server": server}
     await server.background.close(DRAIN_SECONDS)
     await server.intake.close()

@@ -7,7 +7,7 @@ from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.rate_limits import Policy, RateLimiter
-from domain.errors import Forbidden, Unauthorized
+from domain.errors import Unauthorized
 from storage.keys import KeyScope, Principal, digest_of
 from storage.snapshot import LiveSnapshot, Snapshot
 
@@ -64,6 +64,25 @@ class Authenticator:
         return found
 
 
+async def identify(
+    authenticator: Authenticator, limiter: RateLimiter, key: str | None, address: str
+) -> Principal:
+    """The holder of a key that came from an address.
+
+    Raises:
+        Unauthorized: there is no key, or none that is known.
+        RateLimited: the address brings too many of such.
+        DatabaseError: the keys have not been read yet.
+    """
+    if not key:
+        raise Unauthorized("an API key is needed: Authorization: Bearer <key>")
+    principal = authenticator.principal(key)
+    if principal is None:
+        await limiter.admit_wrong_key(address)
+        raise Unauthorized("the API key is unknown, revoked or expired")
+    return principal
+
+
 class Requires:
     """A dependency that gives the caller, who must hold a scope and keep to its rate limit."""
 
@@ -93,18 +112,13 @@ class Requires:
 
     async def _judge(self, request: Request) -> Principal:
         credentials = await _bearer(request)
-        if credentials is None:
-            raise Unauthorized("an API key is needed: Authorization: Bearer <key>")
-        authenticator: Authenticator = request.state.server.authenticator
-        principal = authenticator.principal(credentials.credentials)
+        key = credentials.credentials if credentials is not None else None
+        address = request.client.host if request.client else ""
         limiter: RateLimiter = request.state.server.limiter
-        if principal is None:
-            await limiter.admit_wrong_key(request)
-            raise Unauthorized("the API key is unknown, revoked or expired")
+        principal = await identify(request.state.server.authenticator, limiter, key, address)
         if self._limited:
             await limiter.admit(request, self._policy(request.method), principal.id)
-        if not principal.may(self.scope):
-            raise Forbidden(f"the API key {principal.name!r} lacks the scope {self.scope!r}")
+        principal.require(self.scope)
         return principal
 
     def _policy(self, method: str) -> Policy:

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
 from api.auth import Requires
-from api.errors import UnsupportedMediaType, invalid_request
+from api.errors import MalformedBody, UnsupportedMediaType, invalid_request
 from domain.errors import InvalidRequest
 from domain.numbers import number
 from domain.reports import storable
@@ -23,7 +23,7 @@ def parse_json(body: bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        InvalidRequest: it is not JSON, holds NaN or an infinity, names a field twice, nests too deeply, or
+        MalformedBody: it is not JSON, holds NaN or an infinity, names a field twice, nests too deeply, or
             holds text that cannot be stored.
     """
     try:
@@ -31,9 +31,9 @@ def parse_json(body: bytes) -> Any:
             body.decode(), parse_float=number, parse_constant=_refuse, object_pairs_hook=_object
         )
     except RecursionError as error:
-        raise InvalidRequest("the body is nested too deeply") from error
+        raise MalformedBody("the body is nested too deeply") from error
     except ValueError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from error
+        raise MalformedBody(f"the body is not JSON: {error}") from error
     _require_sane(value, 0)
     return value
 
@@ -125,14 +125,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _require_sane(value: Any, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise InvalidRequest("the body is nested too deeply")
+        raise MalformedBody("the body is nested too deeply")
     match value:
         case str():
             if not storable(value):
-                raise InvalidRequest("NUL characters and lone surrogates cannot be kept")
+                raise MalformedBody("NUL characters and lone surrogates cannot be kept")
         case float():
             if not math.isfinite(value):
-                raise InvalidRequest("a number is out of range")
+                raise MalformedBody("a number is out of range")
         case dict():
             for name, inner in value.items():
                 _require_sane(name, depth + 1)

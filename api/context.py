@@ -6,13 +6,14 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import PayloadTooLarge, error_response
+from api.errors import PayloadTooLarge
 from api.instruments import Instruments
 from domain.errors import InternalError, InvalidRequest, OptimizerError, ServiceUnavailable, TimedOut
 
@@ -52,14 +53,23 @@ class RequestContext:
     """ASGI middleware round the whole application.
 
     An answer must begin within `seconds`, counted from the request's first byte; it may then take its time,
-    as a stream does.
+    as a stream does. `failure` gives the answer to a request that failed.
     """
 
-    def __init__(self, app: ASGIApp, *, instruments: Instruments, bodies: Bodies, seconds: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        instruments: Instruments,
+        bodies: Bodies,
+        seconds: float,
+        failure: Callable[[Request, OptimizerError], Response],
+    ) -> None:
         self._app = app
         self._instruments = instruments
         self._bodies = bodies
         self._seconds = seconds
+        self._failure = failure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,12 +97,12 @@ class RequestContext:
         try:
             refused = self._refuse(scope, headers.get(b"content-length", b"0"))
             if refused is not None:
-                await error_response(refused, request_id)(scope, receive, send_with_id)
+                await self._failure(Request(scope), refused)(scope, receive, send_with_id)
             else:
                 await self._in_time(scope, body.receive, send_with_id)
         except TimedOut as error:
             log.warning("%s %s: %s (%s)", scope["method"], scope["path"], error.message, request_id)
-            await error_response(error, request_id)(scope, receive, send_with_id)
+            await self._failure(Request(scope), error)(scope, receive, send_with_id)
         except ClientDisconnect:
             status = _CLIENT_GONE
             log.info("%s %s: the client went away (%s)", scope["method"], scope["path"], request_id)
@@ -101,7 +111,7 @@ class RequestContext:
             if status:
                 raise
             failed = InternalError("the server failed to answer; its log has more under the requestId")
-            await error_response(failed, request_id)(scope, receive, send_with_id)
+            await self._failure(Request(scope), failed)(scope, receive, send_with_id)
         finally:
             body.let_go()
             self._measure(scope, status, time.perf_counter() - began)

@@ -1,32 +1,19 @@
 """Errors as clients see them: one format for every answer that is not a success."""
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import iter_route_contexts
 from pydantic import ValidationError
-from starlette.exceptions import HTTPException
 
 from domain.base import Message
-from domain.errors import (
-    Forbidden,
-    InternalError,
-    InvalidRequest,
-    NotFound,
-    OptimizerError,
-    RateLimited,
-    ServiceUnavailable,
-    TimedOut,
-    Unauthorized,
-)
+from domain.errors import InvalidRequest, OptimizerError, TimedOut
 
-log = logging.getLogger(__name__)
+
+class MalformedBody(InvalidRequest):
+    """It is not JSON, or none that can be meant."""
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -68,22 +55,6 @@ class ErrorResponse(Message):
     timestamp: int
 
 
-_BY_STATUS: dict[int, type[OptimizerError]] = {
-    error.status: error
-    for error in (
-        Unauthorized,
-        Forbidden,
-        NotFound,
-        MethodNotAllowed,
-        PayloadTooLarge,
-        UnsupportedMediaType,
-        RateLimited,
-        InternalError,
-        ServiceUnavailable,
-    )
-}
-
-
 def error_response(error: OptimizerError, request_id: str) -> JSONResponse:
     """The answer that tells of an error."""
     body = ErrorResponse(
@@ -93,56 +64,24 @@ def error_response(error: OptimizerError, request_id: str) -> JSONResponse:
         request_id=request_id,
         timestamp=time.time_ns() // 1_000_000,
     )
+    return JSONResponse(body.to_json(), status_code=error.status, headers=error_headers(error))
+
+
+def error_headers(error: OptimizerError) -> dict[str, str]:
+    """What the answer to an error says in its headers, whatever the form of its body."""
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body.to_json(), status_code=error.status, headers=headers)
-
-
-def add_exception_handlers(app: FastAPI) -> None:
-    """Answer every error in the one format, those of the framework included."""
-    app.add_exception_handler(OptimizerError, on_optimizer_error)
-    app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    return headers
 
 
 def invalid_request(error: ValidationError) -> InvalidRequest:
     """What pydantic found wrong, as the client's error."""
-    return _invalid([dict(found) for found in error.errors(include_url=False)])
+    return invalid([dict(found) for found in error.errors(include_url=False)])
 
 
-async def on_optimizer_error(request: Request, error: Exception) -> JSONResponse:
-    """The answer to an error of ours."""
-    assert isinstance(error, OptimizerError)
-    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.warning("%s %s: %s", request.method, request.url.path, error.message, exc_info=error.__cause__)
-    return error_response(error, request.state.request_id)
-
-
-async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
-    """The answer to an error of the framework's."""
-    assert isinstance(error, HTTPException)
-    kind = _BY_STATUS.get(error.status_code, InvalidRequest)
-    response = error_response(kind(str(error.detail)), request.state.request_id)
-    response.headers.update(error.headers or {})
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and "route" in request.scope:
-        response.headers["Allow"] = ", ".join(_allowed(request))
-    return response
-
-
-def _allowed(request: Request) -> list[str]:
-    """The methods of the address, of which a route of the framework's knows its own alone."""
-    routes = list(iter_route_contexts(request.app.routes))
-    paths = {route.path for route in routes if route.original_route is request.scope["route"]}
-    return sorted({method for route in routes if route.path in paths for method in route.methods or ()})
-
-
-async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    return error_response(_invalid(error.errors()), request.state.request_id)
-
-
-def _invalid(found: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+def invalid(found: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+    """The faults that were found, as the client's error; `details` lists them by field."""
     faults = [{"field": _field(fault["loc"]), "reason": str(fault["msg"])} for fault in found]
     first = faults[0]
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from api import examples_of_ledger
+from api import examples_of_ledger, examples_of_protocols
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +377,8 @@ _ENTRY = {
     "details": {"version": "chat-service@2", "reason": "cheaper", "deploymentId": _DEPLOYMENT},
 }
 
+_CONTEXT = {"context": {"targetingKey": "user-17"}}
+
 EXAMPLES: dict[str, Example] = {
     "reportMetrics": Example(_ACCEPTED, {"metrics": [_CALL]}),
     "reportQuality": Example({"accepted": 1, "rejected": 0}, {"evaluations": [_EVALUATION]}),
@@ -392,6 +394,10 @@ EXAMPLES: dict[str, Example] = {
             "rollout": _ROLLOUT,
         }
     ),
+    "evaluateFlag": Example(examples_of_protocols.flag("model", "gpt-4o-mini"), _CONTEXT),
+    "evaluateFlags": Example(examples_of_protocols.flags(_BETTER), _CONTEXT),
+    "exportTraces": Example({}, examples_of_protocols.spans(_BEGAN)),
+    "exportMetrics": Example({}, examples_of_protocols.histograms(_BEGAN)),
     "updateConfig": Example(
         _UPDATED,
         {

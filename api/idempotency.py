@@ -1,5 +1,6 @@
 """`Idempotency-Key`: the same request again gets the first answer again."""
 
+import re
 from typing import Annotated
 
 from fastapi import Header, Request
@@ -9,6 +10,7 @@ from storage.idempotency import Answer, Claim, fingerprint
 from storage.keys import Principal
 
 KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
+KEY = re.compile(KEY_PATTERN)
 IdempotencyKey = Annotated[
     str | None,
     Header(

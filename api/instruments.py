@@ -36,12 +36,29 @@ class Instruments:
             registry=self.registry,
         )
 
+        self._calls = Counter(
+            "llm_optimizer_grpc_requests_total",
+            "Answered calls.",
+            ("method", "code"),
+            registry=self.registry,
+        )
+        self._call_durations = Histogram(
+            "llm_optimizer_grpc_request_duration_seconds",
+            "Time to answer a call; of a stream, how long it was open.",
+            ("method",),
+            registry=self.registry,
+        )
         self.reads = ReadCounts()
         self.registry.register(_ReadsCollector(self.reads))
 
     def watch(self, intake: Intake) -> None:
         """Tell of an intake as well."""
         self.registry.register(_IntakeCollector(intake))
+
+    def measure_call(self, method: str, code: str, seconds: float) -> None:
+        """Count a gRPC call by its `/<service>/<method>` and the name of its status."""
+        self._calls.labels(method, code).inc()
+        self._call_durations.labels(method).observe(seconds)
 
     def exposition(self) -> bytes:
         """The text format."""

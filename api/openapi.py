@@ -8,7 +8,10 @@ from pydantic.alias_generators import to_camel
 
 from api.errors import ErrorResponse
 from api.examples import EXAMPLES
+from api.grpc.errors import CODES, DOMAIN
 from api.links import links_of
+from api.ofrep.schemas import EvaluationFailure
+from api.otlp.wire import JSON, PROTOBUF
 
 Json = dict[str, Any]
 
@@ -18,8 +21,8 @@ took, whether it failed and how good its answer was. The optimizer proposes bett
 out behind statistical health gates, and takes back what harms.
 
 Times are integer milliseconds since the epoch. A POST may carry an `Idempotency-Key`. Every answer that is
-not a success is an `ErrorResponse`; one that is `retryable` may succeed later, after `Retry-After` seconds if
-it has one.
+not a success is an `ErrorResponse`, below `/ofrep` the protocol's own `EvaluationFailure`, and below `/v1` a
+`google.rpc.Status`; one that is `retryable` may succeed later, after `Retry-After` seconds if it has one.
 
 Keys have scopes: `ingest` (reports), `read`, `write` (updates, triggers, deployments) and `admin` (all of it,
 and keys, webhooks, policies, pause and stop). Each operation names the one that it needs.
@@ -48,6 +51,12 @@ RESPONSES: dict[int | str, Json] = {status: {"model": ErrorResponse} for status 
 
 # What they are to give is named by the query, or by a header.
 _NAMING = ("/api/v1/config/", "/api/v1/events/stream")
+# Whose errors have a form of their own, and which they may be.
+_OFREP, _OTLP = "/ofrep/", "/v1/"
+_OWN: dict[str, tuple[str, set[int]]] = {
+    _OFREP: ("OfrepError", {400, 401, 403, 404, 413, 429, 500, 503, 504}),
+    _OTLP: ("OtlpError", {400, 401, 403, 413, 415, 429, 500, 503, 504}),
+}
 _PLACE = re.compile(r"(?<={)\w+(?=})")
 _RETRYABLE = {429, 503, 504}
 _HEADERS: Json = {
@@ -58,6 +67,20 @@ _HEADERS: Json = {
     "RetryAfter": {
         "description": "Seconds after which it is worth trying again.",
         "schema": {"type": "integer", "minimum": 0},
+    },
+}
+_FAILURES: Json = {
+    "EvaluationFailure": EvaluationFailure.model_json_schema(by_alias=True),
+    "Status": {
+        "title": "Status",
+        "description": "`google.rpc.Status`; the `ErrorInfo` of its details has the code as its reason.",
+        "type": "object",
+        "required": ["code", "message", "details"],
+        "properties": {
+            "code": {"type": "integer", "description": "gRPC's number of the status."},
+            "message": {"type": "string"},
+            "details": {"type": "array", "items": {"type": "object"}},
+        },
     },
 }
 _REQUEST_ID = {"$ref": "#/components/headers/RequestId"}
@@ -71,7 +94,12 @@ def operation_id(route: APIRoute) -> str:
 def refined(document: Json) -> Json:
     """The framework's document with exact names, errors, headers and examples, changed in place."""
     document["components"]["headers"] = _HEADERS
+    document["components"]["schemas"] |= _FAILURES
     document["components"]["responses"] = {_name(status): _error(status) for status in _ERRORS}
+    for path, own in ((_OFREP, _ofrep_error), (_OTLP, _otlp_error)):
+        document["components"]["responses"] |= {
+            _name(status, path): own(status) for status in sorted(_OWN[path][1])
+        }
     document["paths"] = {_PLACE.sub(_in_camel, path): found for path, found in document["paths"].items()}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
@@ -91,7 +119,7 @@ def _refine(path: str, method: str, operation: Json) -> None:
             parameter["name"] = parameter["name"].title()
     possible = _possible(path, method, operation)
     operation["responses"] = {
-        status: _reference(int(status)) if int(status) in _ERRORS else response
+        status: _reference(path, int(status)) if int(status) in _ERRORS else response
         for status, response in operation["responses"].items()
         if int(status) not in _ERRORS or int(status) in possible
     }
@@ -108,6 +136,10 @@ def _refine(path: str, method: str, operation: Json) -> None:
 
 def _possible(path: str, method: str, operation: Json) -> set[int]:
     """The errors that an operation may answer with."""
+    own = _own(path)
+    if own is not None:
+        impossible = {404} if "{" not in path else set()
+        return own[1] - (impossible if "requestBody" in operation else impossible | {413, 415})
     possible = {400, 500, 503, 504}
     if operation.get("security"):
         possible |= {401, 403, 429}
@@ -140,13 +172,48 @@ def _error(status: int) -> Json:
     }
 
 
-def _reference(status: int) -> Json:
-    return {"$ref": f"#/components/responses/{_name(status)}"}
+def _ofrep_error(status: int) -> Json:
+    error = _error(status)
+    code = {400: "INVALID_CONTEXT", 404: "FLAG_NOT_FOUND"}.get(status, "GENERAL")
+    content = {
+        "schema": {"$ref": "#/components/schemas/EvaluationFailure"},
+        "example": {"errorCode": code, "errorDetails": _ERRORS[status][1]},
+    }
+    return error | {"description": _ERRORS[status][1], "content": {"application/json": content}}
 
 
-def _name(status: int) -> str:
+def _otlp_error(status: int) -> Json:
+    error = _error(status)
+    code, description = _ERRORS[status]
+    number, _ = CODES[code].value
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": code,
+        "domain": DOMAIN,
+        "metadata": {
+            "requestId": "req_5f3a9c0e1b2d4a6800000001",
+            "retryable": str(status in _RETRYABLE).lower(),
+        },
+    }
+    schema = {"$ref": "#/components/schemas/Status"}
+    example = {"code": number, "message": description, "details": [info]}
+    content = {JSON: {"schema": schema, "example": example}, PROTOBUF: {"schema": schema}}
+    return error | {"content": content}
+
+
+def _reference(path: str, status: int) -> Json:
+    return {"$ref": f"#/components/responses/{_name(status, path)}"}
+
+
+def _name(status: int, path: str = "") -> str:
     """Of an error's response among the document's components."""
-    return f"Error{status}"
+    own = _own(path)
+    return f"{'Error' if own is None else own[0]}{status}"
+
+
+def _own(path: str) -> tuple[str, set[int]] | None:
+    """What the errors of an address are called that have a form of their own, and which there are."""
+    return next((own for prefix, own in _OWN.items() if path.startswith(prefix)), None)
 
 
 def _success(operation: Json) -> Json:

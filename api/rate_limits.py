@@ -49,6 +49,17 @@ class Standing:
             (b"ratelimit", f'"{self.policy}";r={self.remaining};t={self.reset}'.encode()),
         )
 
+    def require_admitted(self) -> None:
+        """Require that the request was within the quota.
+
+        Raises:
+            RateLimited: the quota is used up.
+        """
+        if not self.admitted:
+            raise RateLimited(
+                f"more than {self.quota} {self.policy} a minute", retry_after=max(1, self.reset)
+            )
+
 
 class RateLimiter:
     """Counts requests in sliding windows of a minute.
@@ -75,17 +86,27 @@ class RateLimiter:
         Raises:
             RateLimited: the quota is used up.
         """
+        standing = await self.count(policy, who)
+        if standing is not None:
+            request.state.rate_limit = standing.headers
+            standing.require_admitted()
+
+    async def count(self, policy: Policy, who: str) -> Standing | None:
+        """Count a request, and tell where its maker stands; None where there is no limit."""
         item = self._items.get(policy)
         if item is None:
-            return
-        standing = await self._count(policy, item, who)
-        request.state.rate_limit = standing.headers
-        if not standing.admitted:
-            raise RateLimited(
-                f"more than {standing.quota} {policy} a minute", retry_after=max(1, standing.reset)
-            )
+            return None
+        if self._shared is not None and self._is_due():
+            try:
+                standing = await self._shared.hit(policy, item, who)
+            except _AWAY as error:
+                self._stay_away(error)
+            else:
+                self._away = False
+                return standing
+        return await _hit(self._local, policy, item, who)
 
-    async def admit_wrong_key(self, request: Request) -> None:
+    async def admit_wrong_key(self, address: str) -> None:
         """Count a request with an unknown key against its client's address, in this process alone.
 
         A right key from the same address goes on: many clients may share a proxy's, and keys are too long
@@ -95,7 +116,6 @@ class RateLimiter:
             RateLimited: there were too many.
         """
         item = self._items.get("wrong_keys")
-        address = request.client.host if request.client else ""
         if item is not None and not await self._local.hit(item, address):
             reset, _ = await self._local.get_window_stats(item, address)
             raise RateLimited(
@@ -106,17 +126,6 @@ class RateLimiter:
         """Let the connections go."""
         if self._pool is not None:
             await self._pool.aclose()
-
-    async def _count(self, policy: Policy, item: RateLimitItem, who: str) -> Standing:
-        if self._shared is not None and self._is_due():
-            try:
-                standing = await self._shared.hit(policy, item, who)
-            except _AWAY as error:
-                self._stay_away(error)
-            else:
-                self._away = False
-                return standing
-        return await _hit(self._local, policy, item, who)
 
     def _is_due(self) -> bool:
         """Whether to ask Redis. While it is away the first to come after a while looks for all."""

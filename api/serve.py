@@ -20,7 +20,7 @@ class ApiServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: Application, limits: Limits) -> None:
         super().__init__(config)
         self.server_state: Connections = Connections(app.shortcut.answer, limits)
-        self._draining = app.draining
+        self._drain = app.drain
         self.up = asyncio.Event()
 
     @contextlib.contextmanager
@@ -43,7 +43,7 @@ class ApiServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, and let the requests under way finish."""
-        self._draining.set()
+        self._drain()
         await super().shutdown(sockets)
 
 

@@ -48,7 +48,8 @@ class Background:
 class Server:
     """`step_seconds` is the default length of a rollout's step. `draining` is set when streams must end.
 
-    `webhooks_allow_private`: a webhook may name a host that is not in the public internet.
+    `webhooks_allow_private`: a webhook may name a host that is not in the public internet. `max_body_bytes`
+    is what a body may have, unpacked; one at a time of those that take long is decoded, by `decoding`.
     """
 
     database: Database
@@ -66,8 +67,15 @@ class Server:
     instruments: Instruments
     step_seconds: float
     webhooks_allow_private: bool
+    max_body_bytes: int
+    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     background: Background = field(default_factory=Background)
+
+    def drain(self) -> None:
+        """Have streams, which never would, end, and everybody who waits for a change look at that."""
+        self.draining.set()
+        self.snapshot.changed.tell()
 
     async def refresh(self) -> None:
         """See at once what this process has just committed; without PostgreSQL, later."""

@@ -1,6 +1,7 @@
-"""What every stream of server-sent events does: end with the server and with its key, and wait in between."""
+"""What every stream does: end with the server and with its key, and wait in between."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,15 +13,15 @@ from api.server import Server, ServerDep
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An open answer to somebody who may read."""
+    """An open answer to somebody who may read, by the key in an `Authorization` header."""
 
     server: Server
-    _authorization: bytes
+    authorization: bytes
 
     @property
     def open(self) -> bool:
         """Whether it may go on: the server stays, and the key is still good."""
-        principal = self.server.authenticator.from_header(self._authorization)
+        principal = self.server.authenticator.from_header(self.authorization)
         return not self.server.draining.is_set() and principal is not None and principal.may("read")
 
     async def wait(self, *events: asyncio.Event, seconds: float | None = None) -> None:
@@ -28,7 +29,15 @@ class Stream:
 
         Take what comes of `Broadcast.next` before looking at what it tells of.
         """
-        watched = (*events, self.server.snapshot.changed.next(), self.server.draining)
+        if not self.open:
+            return
+        watched = {*events, self.server.snapshot.changed.next()}
+        if len(watched) == 1:
+            # As with every stream of a configuration, of which there may be thousands.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await watched.pop().wait()
+            return
         waiting = [asyncio.ensure_future(event.wait()) for event in watched]
         try:
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -16,6 +16,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "bench.analytics": (),
     "bench.memory": (),
     "bench.sdks": (),
+    "bench.rpc": (),
 }
 
 

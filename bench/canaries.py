@@ -17,11 +17,18 @@ CHECK_SECONDS = 3600.0
 async def serve_control(database: Database, scope: str) -> None:
     """Give a scope its first configuration, unless it has one."""
     async with database.transaction() as session:
+        served = (await configs.lock_scope(session, scope)).active_version is not None
+    if not served:
+        await serve_model(database, scope, CONTROL)
+
+
+async def serve_model(database: Database, scope: str, model: str) -> None:
+    """Have a scope serve a model at once."""
+    async with database.transaction() as session:
         state = await configs.lock_scope(session, scope)
-        if state.active_version is None:
-            await configs.apply_first(
-                session, state, _config(CONTROL), by="bench", change_type="manual", reason="first"
-            )
+        await configs.apply_first(
+            session, state, _config(model), by="bench", change_type="manual", reason="first"
+        )
 
 
 async def open_canary(database: Database, scope: str, *, step: int) -> str:

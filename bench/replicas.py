@@ -17,6 +17,7 @@ from storage.database import Database
 from storage.migrations import upgrade
 
 _SERVING = "serving "
+_SERVE = ("-m", "cli", "serve", "--port", "0")
 NOWHERE = "127.0.0.1:9"
 
 
@@ -61,6 +62,7 @@ async def replicas(
                 "DATABASE_URL": stack.database_url,
                 "TEMPORAL_ADDRESS": stack.temporal_address,
                 "OPTIMIZER_API_KEY": key,
+                "OPTIMIZER_GRPC_PORT": "0",
                 **(settings or {}),
             }
             environment.pop("REDIS_URL", None)
@@ -70,9 +72,7 @@ async def replicas(
             async with contextlib.AsyncExitStack() as opened:
                 opened.push_async_callback(database.close)
                 processes = [
-                    await opened.enter_async_context(
-                        listening("-m", "cli", "serve", "--port", "0", environment=environment)
-                    )
+                    await opened.enter_async_context(listening(*_SERVE, environment=environment))
                     for _ in range(number)
                 ]
                 headers = {"Authorization": f"Bearer {key}"}

@@ -75,9 +75,10 @@ def _announce(addresses: "Addresses", *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(addresses.to_json()))
         return
+    grpc = f"  gRPC {addresses.grpc}" if addresses.grpc else ""
     ui = f"  Temporal UI {addresses.temporal_ui}" if addresses.temporal_ui else ""
     typer.echo(
-        f"ready: API {addresses.api}{ui}  Temporal {addresses.temporal}"
+        f"ready: API {addresses.api}{grpc}{ui}  Temporal {addresses.temporal}"
         f"  key {addresses.key}  data {addresses.data_dir}"
     )
 

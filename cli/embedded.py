@@ -4,18 +4,18 @@ import asyncio
 import contextlib
 import os
 import secrets
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import SecretStr
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
-from cli.listening import address_of, bind
+from cli.listening import address_of, bind, bind_grpc, grpc_target
 from cli.settings import Settings
 from cli.temporal import connect
 from infra.embedded import EmbeddedStack
@@ -27,12 +27,15 @@ WORKER_START_SECONDS = 30.0
 WORKER_STOP_SECONDS = 15.0
 POLL_SECONDS = 0.1
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
     """Where everything is, and the key to it; what is not there is None."""
 
     api: str
+    grpc: str | None
     temporal: str
     temporal_ui: str | None
     key: str
@@ -42,6 +45,7 @@ class Addresses:
         """As `dev --json` prints it."""
         found = {
             "api": self.api,
+            "grpc": self.grpc,
             "temporal": self.temporal,
             "temporalUi": self.temporal_ui,
             "key": self.key,
@@ -90,13 +94,23 @@ async def running(settings: Settings, say: Callable[[str], None]) -> AsyncIterat
             # Imported here: it takes as long as the worker does to come up, and goes on beside that.
             from cli.serving import serving
 
-            listener = _listener(settings, say)
-            async with serving(settings, listener) as server:
+            listener = _or_free(settings.port, say, lambda port: bind(settings.host, port))
+            grpc = _or_free(
+                settings.grpc_port,
+                say,
+                lambda port: bind_grpc(settings.model_copy(update={"grpc_port": port})),
+            )
+            async with serving(settings, listener, grpc) as server:
                 await _until_it_polls(settings, worker)
                 failed = asyncio.create_task(_first_failure(stack, worker, server))
                 yield Running(
                     Addresses(
-                        address_of(listener), stack.temporal_address, stack.temporal_ui, key, stack.data_dir
+                        api=address_of(listener),
+                        grpc=grpc_target(settings.host, grpc.port) if grpc else None,
+                        temporal=stack.temporal_address,
+                        temporal_ui=stack.temporal_ui,
+                        key=key,
+                        data_dir=stack.data_dir,
                     ),
                     failed,
                 )
@@ -112,13 +126,13 @@ def _upgrade(url: str) -> None:
     upgrade(url)
 
 
-def _listener(settings: Settings, say: Callable[[str], None]) -> socket.socket:
+def _or_free(port: int, say: Callable[[str], None], bound: Callable[[int], T]) -> T:
+    """What is bound to the port or, where that is taken, to a free one."""
     try:
-        return bind(settings.host, settings.port)
+        return bound(port)
     except OSError:
-        listener = bind(settings.host, 0)
-        say(f"port {settings.port} is taken; using {listener.getsockname()[1]}")
-        return listener
+        say(f"port {port} is taken; using a free one")
+        return bound(0)
 
 
 def _kept_key(data_dir: Path) -> str:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from api.app import create_app
+from api.grpc.server import GrpcServer
 from api.serve import server_for
 from cli.settings import Settings
 from cli.temporal import connect
@@ -23,8 +24,12 @@ SYNC_SECONDS = 2.0
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
-    """Serve the API on a bound socket while the block runs; gives the task, which ends should the server.
+async def serving(
+    settings: Settings, listener: socket.socket, grpc: GrpcServer | None
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Serve the API on a bound socket, and gRPC on its own, while the block runs.
+
+    Gives the task, which ends should the server.
 
     `database_url` and `temporal_address` must be set. At the end, requests under way are finished.
     """
@@ -40,6 +45,7 @@ async def serving(settings: Settings, listener: socket.socket) -> AsyncIterator[
         rate_limits=settings.rate_limits,
         data_dir=str(_nearest_folder(settings.data_dir)),
         webhooks_allow_private=settings.webhooks_allow_private,
+        grpc=grpc,
     )
     server = server_for(app)
     task = asyncio.create_task(server.serve(sockets=[listener]))

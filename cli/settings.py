@@ -56,8 +56,8 @@ def _shared(name: str) -> AliasChoices:
 class Settings(BaseSettings):
     """Everything that can be set. `OPTIMIZER_CONFIG` names a YAML file with the same names.
 
-    What is None of PostgreSQL, Redis and Temporal is started by `dev`. `webhooks` are the file's endpoints,
-    beside those that are made over the API.
+    What is None of PostgreSQL, Redis and Temporal is started by `dev`. A port of 0 is a free one. `webhooks`
+    are the file's endpoints, beside those that are made over the API.
     """
 
     model_config = SettingsConfigDict(
@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=lambda: default_data_dir())
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    grpc: bool = True
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] = 50051
     step_seconds: Annotated[float, Field(ge=0.1, le=30 * 86_400)] = STEP_SECONDS
     rate_limits: RateLimits = RateLimits()
     webhooks: list[WebhookRequest] | None = None

@@ -162,12 +162,37 @@ def parse_metrics(body: bytes, now_ms: int, limits: LabelLimits) -> Batch[Metric
     return _parse(body, "metrics", MetricReport, lambda raw: _metrics.decode(raw).metrics, now_ms, limits)
 
 
+def check_metrics(items: list[dict[str, Any]], now_ms: int, limits: LabelLimits) -> Batch[MetricReport]:
+    """The reports among the items of a batch that came by another way than JSON, named as in JSON.
+
+    Raises:
+        BatchTooLarge: there are more than 10,000 items.
+    """
+    limits.turn_to(now_ms)
+    _require_size(len(items))
+    try:
+        reports = msgspec.convert(items, list[MetricReport])
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return _sort_out((_convert(item, MetricReport) for item in items), now_ms, limits)
+    latest, known = now_ms + MAX_AHEAD_MS, limits.known
+    if all(one.timestamp <= latest and one.labels in known and _has_storable_tags(one) for one in reports):
+        return Batch(reports, [])
+    return _sort_out(((report, None) for report in reports), now_ms, limits)
+
+
 def parse_quality(body: bytes, now_ms: int, limits: LabelLimits) -> Batch[QualityEvaluation]:
     """The evaluations of `{"evaluations": [...]}`, as `parse_metrics` does."""
     return _parse(
         *(body, "evaluations", QualityEvaluation, lambda raw: _evaluations.decode(raw).evaluations),
         *(now_ms, limits),
     )
+
+
+def check_quality(items: list[dict[str, Any]], now_ms: int, limits: LabelLimits) -> Batch[QualityEvaluation]:
+    """The evaluations among items, as `check_metrics` does."""
+    limits.turn_to(now_ms)
+    _require_size(len(items))
+    return _sort_out((_convert(item, QualityEvaluation) for item in items), now_ms, limits)
 
 
 def _parse(
@@ -226,6 +251,10 @@ def _fault(item: MetricReport | QualityEvaluation, now_ms: int) -> str | None:
         if text is not None and not storable(text):
             return f"{name}: NUL characters and lone surrogates cannot be kept"
     return None
+
+
+def _has_storable_tags(report: MetricReport) -> bool:
+    return not report.tags or all(storable(text) for pair in report.tags.items() for text in pair)
 
 
 def storable(text: str) -> bool:

@@ -1,18 +1,32 @@
 """A caller's reports on their way into PostgreSQL."""
 
 import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from domain.errors import OptimizerError
 from storage.idempotency import Answer, Claim
 from storage.samples import Row
 
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
 Outcome = Answer | OptimizerError
+
+
+class Newness(Protocol):
+    """Tells which rows of a batch were never written, by names that their senders gave them."""
+
+    async def of(
+        self, connection: "Connection[Record]", rows: Sequence[Row], services: Iterable[str]
+    ) -> list[Row]:
+        """Those rows, noted as written in the present transaction. `services` are the batch's."""
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Rows of one table that are written together or not at all.
+    """Rows of one table that are written together or not at all, or as far as they are `new`.
 
     `early`: its caller was answered when it came in. Else the caller waits for `done`.
     """
@@ -23,6 +37,7 @@ class Batch:
     answer: Answer
     claim: Claim | None
     early: bool = False
+    new: Newness | None = None
     done: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def settle(self, outcome: Outcome) -> None:

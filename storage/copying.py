@@ -12,6 +12,7 @@ from storage.batch import Batch, Group, Outcome
 from storage.database import Database, unreachable_as_database_error
 from storage.idempotency import claim_in_copy, first_write
 from storage.partitions import DAYS_AHEAD, ensure_partitions
+from storage.samples import Row
 
 COMMIT_SECONDS = 20.0
 _FAULTS_OF_ROWS = (
@@ -80,9 +81,10 @@ class Copier:
             outcomes = await _claim(connection, group.batches)
             fresh = [batch for batch in group.batches if batch not in outcomes]
             services = await self._introduce(connection, fresh)
+            written = {batch: await _new_rows(connection, batch) for batch in fresh}
             self._arrived = await samples.clock(connection)
             for table in samples.COLUMNS:
-                rows = [row for batch in fresh if batch.table == table for row in batch.rows]
+                rows = [row for batch in fresh if batch.table == table for row in written[batch]]
                 if rows:
                     await samples.copy_rows(connection, table, rows, self._arrived)
         self._known.update(services)
@@ -108,6 +110,12 @@ class Copier:
 
     async def _cover(self, connection: Connection) -> None:
         self._covered_until = samples.start_of(await ensure_partitions(connection))
+
+
+async def _new_rows(connection: Connection, batch: Batch) -> list[Row]:
+    if batch.new is None:
+        return batch.rows
+    return await batch.new.of(connection, batch.rows, batch.services)
 
 
 async def _claim(connection: Connection, batches: list[Batch]) -> dict[Batch, Outcome]:

@@ -13,7 +13,7 @@ from typing import Literal
 from domain.errors import Conflict, DatabaseError, InternalError, RateLimited, ServiceUnavailable
 from domain.reports import MetricReport, QualityEvaluation
 from storage import samples
-from storage.batch import Batch, Group, Outcome
+from storage.batch import Batch, Group, Newness, Outcome
 from storage.copying import Copier
 from storage.database import Database, unreachable_as_database_error
 from storage.idempotency import Answer, Claim, known_answer
@@ -140,8 +140,11 @@ class Intake:
         answer: Answer,
         claim: Claim | None = None,
         ack: Ack = "commit",
+        new: Newness | None = None,
     ) -> Answer:
-        """Keep reports of calls. Gives `answer`, or the first one given to the same claim.
+        """Keep reports of calls, or those of them that are `new`.
+
+        Gives `answer`, or the first one given to the same claim.
 
         Raises:
             RateLimited: too much waits already.
@@ -152,7 +155,7 @@ class Intake:
         rows = samples.metric_rows(reports, self._override)
         # Without rows nothing would bound how many wait.
         early = ack == "buffer" and bool(rows)
-        return await self._submit(Batch("metrics", rows, services, answer, claim, early))
+        return await self._submit(Batch("metrics", rows, services, answer, claim, early, new))
 
     async def quality(
         self,
@@ -160,14 +163,15 @@ class Intake:
         answer: Answer,
         claim: Claim | None = None,
         ack: Ack = "commit",
+        new: Newness | None = None,
     ) -> Answer:
         """Keep evaluations, as `metrics` does."""
         rows = samples.quality_rows(evaluations)
         early = ack == "buffer" and bool(rows)
-        return await self._submit(Batch("quality", rows, frozenset(), answer, claim, early))
+        return await self._submit(Batch("quality", rows, frozenset(), answer, claim, early, new))
 
     async def _submit(self, batch: Batch) -> Answer:
-        if not batch.rows and batch.claim is None:
+        if not batch.rows and batch.claim is None and batch.new is None:
             return batch.answer
         if batch.early and batch.claim is not None:
             known = await self._known(batch.claim)

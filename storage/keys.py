@@ -9,7 +9,7 @@ from typing import Literal
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.errors import InvalidRequest, NotFound
+from domain.errors import Forbidden, InvalidRequest, NotFound
 from domain.ids import new_id
 from storage.tables import ApiKey, db_now
 
@@ -30,6 +30,15 @@ class Principal:
     def may(self, scope: KeyScope) -> bool:
         """Whether the scope is granted; admin grants all."""
         return scope in self.scopes or "admin" in self.scopes
+
+    def require(self, scope: KeyScope) -> None:
+        """Require the scope.
+
+        Raises:
+            Forbidden: it is not granted.
+        """
+        if not self.may(scope):
+            raise Forbidden(f"the API key {self.name!r} lacks the scope {scope!r}")
 
 
 def digest_of(key: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from domain.metrics import is_error
 from domain.policy import CandidateModel
 from domain.pricing import price
 from domain.reports import MetricReport, QualityEvaluation
@@ -60,7 +61,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def metric_rows(reports: Iterable[MetricReport], override: PriceOverride) -> list[Row]:
-    """Rows without their arrival. A call without a cost is priced; where no price is known it has none."""
+    """Rows without their arrival. A call without a cost is priced; where no price is known it has none.
+
+    Nor has an answer of no tokens at all, whose usage the caller did not know.
+    """
     return [
         (
             report.timestamp * 1000 - _POSTGRES_EPOCH_US,
@@ -152,6 +156,9 @@ def _json(value: dict[str, Any] | None) -> str | None:
 
 
 def _cost(report: MetricReport, override: PriceOverride) -> float | None:
+    used = report.tokens_input or report.tokens_output
+    if not used and not is_error(report.status_code, report.error_type):
+        return None
     return price(
         report.provider,
         report.model,

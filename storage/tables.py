@@ -514,3 +514,40 @@ class IdempotencyKey(Base):
     status: Mapped[int] = mapped_column(Integer)
     answer: Mapped[Json]
     created_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+
+
+class TakenSpan(Base):
+    """A `domain.spans.SpanMark` that was taken; `ancestors` holds ids of 8 bytes each."""
+
+    __tablename__ = "taken_spans"
+    trace: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    span: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    part: Mapped[int] = mapped_column(Integer, primary_key=True)
+    ancestors: Mapped[bytes] = mapped_column(LargeBinary)
+    response: Mapped[str | None]
+    began: Mapped[int] = mapped_column(BigInteger)
+    ended: Mapped[int] = mapped_column(BigInteger)
+    taken_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+
+
+class TakenSeries(Base):
+    """Where a cumulative series stands. `at` and `before` (ns) are the times of its last two points;
+    `buckets` are counts of 8 bytes each.
+    """
+
+    __tablename__ = "taken_series"
+    series: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    at: Mapped[int] = mapped_column(BigInteger)
+    before: Mapped[int | None] = mapped_column(BigInteger)
+    count: Mapped[int] = mapped_column(BigInteger)
+    sum: Mapped[float] = mapped_column(Float)
+    buckets: Mapped[bytes] = mapped_column(LargeBinary)
+    taken_at: Mapped[int] = mapped_column(Millis, server_default=func.now())
+
+
+class SpanService(Base):
+    """A service that sends spans: its metrics would count the same calls again."""
+
+    __tablename__ = "span_services"
+    service: Mapped[str] = mapped_column(primary_key=True)
+    last_at: Mapped[int] = mapped_column(Millis, server_default=func.now())

@@ -85,8 +85,8 @@ async def stream_config(
     stream: StreamDep, target: Annotated[ReadTarget, Depends(_target)]
 ) -> AsyncIterator[ServerSentEvent]:
     """`event: config` with the answer of the read, at once and at each change, within a second."""
-    async for event in follow(stream, target):
-        yield event
+    async for rendered in follow(stream, target):
+        yield ServerSentEvent(event="config", raw_data=rendered.body.decode())
 
 
 def _respond(rendered: Rendered, if_none_match: str | None) -> Response:

@@ -1,17 +1,15 @@
 """A configuration as it changes, for whoever would rather be told than ask."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
-from fastapi.sse import ServerSentEvent
-
-from api.configs.reader import ReadTarget
+from api.configs.reader import ReadTarget, Rendered
 from api.streaming import Stream
 from domain.errors import NotFound
 
 
-async def follow(stream: Stream, target: ReadTarget) -> AsyncIterator[ServerSentEvent]:
+async def follow(stream: Stream, target: ReadTarget) -> AsyncGenerator[Rendered, None]:
     """What the target is answered at present, and again whenever that changes.
 
     Without a unit the stream is one of its own: it draws once per rollout, and stays with its draw.
@@ -28,5 +26,5 @@ async def follow(stream: Stream, target: ReadTarget) -> AsyncIterator[ServerSent
             continue
         if rendered.etag != known:
             known = rendered.etag
-            yield ServerSentEvent(event="config", raw_data=rendered.body.decode())
+            yield rendered
         await stream.wait(changed, seconds=lapse)

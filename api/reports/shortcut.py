@@ -1,6 +1,5 @@
 """Plain batches taken ahead of the framework, which costs more than a batch of a hundred reports."""
 
-import re
 from dataclasses import dataclass
 
 from fastapi.routing import APIRoute
@@ -10,8 +9,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.context import API_PREFIX
-from api.errors import on_http_exception, on_optimizer_error
-from api.idempotency import KEY_PATTERN, claim_of, json_answer
+from api.failures import on_http_exception, on_optimizer_error
+from api.idempotency import KEY, claim_of, json_answer
 from api.reports.endpoints import router
 from api.reports.taking import Take, take_metrics, take_quality
 from api.server import Server
@@ -22,7 +21,6 @@ from storage.keys import Principal
 _TAKES: dict[str, Take] = {f"{API_PREFIX}/metrics": take_metrics, f"{API_PREFIX}/quality": take_quality}
 _ROUTES = {f"{API_PREFIX}{route.path}": route for route in router.routes if isinstance(route, APIRoute)}
 _ACKS: dict[bytes, Ack] = {b"": "commit", b"ack=commit": "commit", b"ack=buffer": "buffer"}
-_KEY = re.compile(KEY_PATTERN)
 _PLAIN = "plain_report"
 
 
@@ -54,7 +52,7 @@ class ReportShortcut:
             and b"content-encoding" not in headers
         )
         key = headers.get(b"idempotency-key", b"x").decode("latin-1")
-        if ack is None or not plain_headers or not _KEY.match(key):
+        if ack is None or not plain_headers or not KEY.match(key):
             return False
         principal = self._server.authenticator.from_header(headers.get(b"authorization", b""))
         if principal is None or not principal.may("ingest"):

@@ -1,10 +1,17 @@
-"""A batch from its JSON to its answer."""
+"""A batch from its JSON, or its items, to its answer."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from api.server import Server
-from domain.reports import Batch, MetricReport, QualityEvaluation, parse_metrics, parse_quality
+from domain.reports import (
+    Batch,
+    MetricReport,
+    QualityEvaluation,
+    check_metrics,
+    parse_metrics,
+    parse_quality,
+)
 from storage.idempotency import Answer, Claim
 from storage.intake import Ack
 
@@ -21,6 +28,15 @@ async def take_metrics(server: Server, body: bytes, claim: Claim | None, ack: Ac
     """
     server.intake.require_room(1, ack)
     batch = parse_metrics(body, server.snapshot.now_ms(), server.labels)
+    return await server.intake.metrics(batch.accepted, _answer(batch, ack), claim, ack)
+
+
+async def take_items(
+    server: Server, items: list[dict[str, Any]], claim: Claim | None = None, ack: Ack = "commit"
+) -> Answer:
+    """Keep the good ones of items that came by another way than JSON, named as in JSON; as `take_metrics`."""
+    server.intake.require_room(1, ack)
+    batch = check_metrics(items, server.snapshot.now_ms(), server.labels)
     return await server.intake.metrics(batch.accepted, _answer(batch, ack), claim, ack)
 
 

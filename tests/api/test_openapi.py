@@ -67,13 +67,19 @@ def test_every_operation_says_which_errors_it_answers_in_the_one_format() -> Non
     errors = COMMITTED["components"]["responses"]
     for name, error in errors.items():
         schema = error["content"]["application/json"]["schema"]
-        assert schema == {"$ref": "#/components/schemas/ErrorResponse"}, name
+        form = {"Ofrep": "EvaluationFailure", "OtlpE": "Status"}.get(name[:5], "ErrorResponse")
+        assert schema == {"$ref": f"#/components/schemas/{form}"}, name
+        jsonschema_rs.validator_for({**schema, "components": COMMITTED["components"]}).validate(
+            error["content"]["application/json"]["example"]
+        )
         assert "X-Request-Id" in error["headers"], name
     for name, operation in operations().items():
         for status, answer in operation["responses"].items():
             if int(status) >= 400:
-                assert answer == {"$ref": f"#/components/responses/Error{status}"}, name
-                assert f"Error{status}" in errors
+                form = {"ofrep": "OfrepError", "otlp": "OtlpError"}.get(operation["tags"][0], "Error")
+                error = f"{form}{status}"
+                assert answer == {"$ref": f"#/components/responses/{error}"}, name
+                assert error in errors
             else:
                 assert "X-Request-Id" in answer["headers"], name
         secured = "security" in operation

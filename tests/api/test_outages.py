@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
+from api.examples import EXAMPLES
 from infra.component import Component
 from infra.embedded import EmbeddedStack
 from storage.database import Database
@@ -21,11 +22,17 @@ WITHOUT_POSTGRESQL = {
     "getCurrentConfig",
     "getServiceConfig",
     "streamConfig",
+    "evaluateFlag",
+    "evaluateFlags",
+    "streamRefetches",
     "getHealth",
     "getLiveness",
     "getReadiness",
     "getPrometheusMetrics",
 }
+# Told in gRPC's own terms.
+OTLP = {"exportTraces", "exportMetrics"}
+UNAVAILABLE = 14
 BY_WORKFLOW = {
     "abortDeployment",
     "triggerOptimization",
@@ -56,10 +63,15 @@ BODIES: dict[str, Any] = {
     "createWebhook": {"url": "https://example.com/hook"},
     "replaceWebhook": {"url": "https://example.com/hook"},
     "createKey": {"name": "application", "scopes": ["ingest", "read"]},
+    "evaluateFlag": {"context": {"targetingKey": "user-1"}},
+    "evaluateFlags": {"context": {"targetingKey": "user-1"}},
+    "exportTraces": EXAMPLES["exportTraces"].request,
+    "exportMetrics": EXAMPLES["exportMetrics"].request,
 }
 PARAMETERS: dict[str, Any] = {
     "diffConfigs": {"from": "chat@1", "to": "global@1"},
     "getMetrics": {"metrics": "cost.total", "start": NOW, "end": NOW + 60_000},
+    "streamRefetches": {"targetingKey": "user-1"},
 }
 
 
@@ -127,6 +139,7 @@ async def system(served: Served, database: Database, **options: Any) -> AsyncIte
             "webhookId": "whk_none",
             "deliveryId": "dlv_none",
             "keyId": "key_none",
+            "key": "llm.chat.model",
         }
         yield System(client, await operations(client, named))
 
@@ -157,7 +170,10 @@ async def test_without_postgresql_what_is_served_is_answered_and_the_rest_refuse
             if name in WITHOUT_POSTGRESQL:
                 assert answer.status_code == 200, (name, answer.text)
             else:
-                refused(answer, 503, "DATABASE_ERROR")
+                if name in OTLP:
+                    assert (answer.status_code, answer.json()["code"]) == (503, UNAVAILABLE), name
+                else:
+                    refused(answer, 503, "DATABASE_ERROR")
                 assert int(answer.headers["retry-after"]) >= 1, name
         assert while_away.json() == before.json()
         assert health["status"] == "unhealthy"

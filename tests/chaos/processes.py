@@ -82,7 +82,7 @@ async def worker_process(stack: EmbeddedStack, folder: Path) -> AsyncIterator[Pr
 async def api_process(stack: EmbeddedStack, folder: Path) -> AsyncIterator[tuple[Process, str]]:
     """An API server likewise, with the address that it keeps, and that answers soon."""
     port = ports.choose(None)
-    server = Process(stack, folder / "api.log", "serve", "--port", str(port))
+    server = Process(stack, folder / "api.log", "serve", "--port", str(port), "--grpc-port", "0")
     await server.start()
     try:
         yield server, f"http://127.0.0.1:{port}"

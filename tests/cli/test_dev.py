@@ -134,7 +134,7 @@ def test_the_parts_run_alone_against_given_servers(start: Start, stack: Embedded
     _, error = upgrade.communicate(timeout=END_SECONDS)
     assert upgrade.returncode == 0, error
     worker = start("worker", **given)
-    server = start("serve", "--port", "0", **given)
+    server = start("serve", "--port", "0", "--grpc-port", "0", **given)
     assert server.stderr is not None
     address = next(line for line in server.stderr if line.startswith("serving")).split()[-1]
     deadline = time.monotonic() + START_SECONDS

@@ -25,7 +25,7 @@ async def listed(stack: EmbeddedStack, monkeypatch: pytest.MonkeyPatch, file: Pa
     listener = bind(settings.host, settings.port)
     headers = {"Authorization": "Bearer key"}
     async with (
-        serving(settings, listener),
+        serving(settings, listener, None),
         httpx.AsyncClient(base_url=address_of(listener), headers=headers) as client,
     ):
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from api.grpc.optimizer_pb2 import DESCRIPTOR
 from domain import errors
 from domain.events import EVENT_TYPES
 from tests.api.answers import done
@@ -45,6 +46,13 @@ def test_every_endpoint_of_the_specification_is_listed() -> None:
     assert {unnamed(endpoint) for endpoint in named} <= {unnamed(endpoint) for endpoint in rows("Endpoints")}
 
 
+def test_every_method_of_grpc_is_listed() -> None:
+    service = DESCRIPTOR.services_by_name["OptimizerService"]
+    methods = {f"{service.full_name}/{name}" for name in service.methods_by_name}
+    standard = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    assert set(rows("gRPC")) == methods | standard
+
+
 def test_every_event_is_listed() -> None:
     events = SPECIFICATION.split("### 3.1")[1].split("### 3.2")[0]
     specified = set(re.findall(r"'([a-z]+\.[a-z]+)'", events))
@@ -63,7 +71,7 @@ def test_every_error_code_is_listed() -> None:
 
 
 def test_every_row_names_tests_that_are_there() -> None:
-    for heading in ("Endpoints", "Events", "Errors"):
+    for heading in ("Endpoints", "gRPC", "Events", "Errors"):
         for name, cell in rows(heading).items():
             tests = re.findall(r"`([^`]+)::(\w+)`", cell)
             assert tests, name

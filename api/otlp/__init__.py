@@ -1,0 +1,1 @@
+"""OpenTelemetry's protocol: spans and metrics of calls, over HTTP and gRPC."""
