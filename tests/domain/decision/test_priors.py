@@ -85,7 +85,7 @@ def test_quality_falls_with_capability_truncation_and_heat() -> None:
 
 
 def test_answers_cut_off_at_present_are_cut_off_by_a_little_less_too() -> None:
-    """Of 0, 5, .. 500 tokens 22 of 101 are at the limit of 400 (within 2 %); 32 are at 350 or would be more."""
+    """Of 0, 5, .. 500 tokens 22 of 101 are at the limit of 400, within 2 %; 32 are at 350 or beyond."""
     lengths = [min(5.0 * i, 400.0) for i in range(QUANTILES)]
     present = observation(config(max_tokens=400)).model_copy(
         update={"tokens": TokenUse(input=1100, output_quantiles=lengths)}
