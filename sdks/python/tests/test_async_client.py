@@ -51,11 +51,11 @@ async def test_a_call_is_tracked(peer: Peer) -> None:
 
 async def test_the_loop_goes_on_while_the_server_is_slow(peer: Peer) -> None:
     peer.standing = Answer(hang=True)
-    async with AsyncOptimizerClient(endpoint=peer.url, timeout=0.3, default_config=CONFIG) as client:
+    async with AsyncOptimizerClient(endpoint=peer.url, timeout=2, default_config=CONFIG) as client:
         fetching = asyncio.create_task(client.get_config("chat"))
         started = time.monotonic()
         await asyncio.sleep(0.01)
-        assert time.monotonic() - started < 0.2
+        assert time.monotonic() - started < 1
         assert (await fetching).version == ""
         peer.released.set()
 

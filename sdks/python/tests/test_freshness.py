@@ -252,7 +252,7 @@ def test_a_slow_server_holds_up_the_first_call_alone(peer: Peer) -> None:
         started = time.monotonic()
         for _ in range(1_000):
             client.get_config("chat")
-        assert time.monotonic() - started < 0.2
+        assert time.monotonic() - started < 20, "one that waited would take 200 s"
 
 
 def test_the_last_configuration_survives_a_restart(peer: Peer, tmp_path: Path) -> None:
