@@ -16,6 +16,13 @@ from api.grpc.optimizer_pb2 import (
     VersionedConfig,
 )
 
+# A number or a text that is zero or empty is not on the wire, unless its absence is something else.
+_ZEROS: dict[str, Any] = {
+    field.json_name: field.default_value
+    for field in Metric.DESCRIPTOR.fields
+    if not field.has_presence and field.message_type is None
+}
+
 
 def config_response(body: bytes) -> ConfigResponse:
     """The answer of a configuration read, from its JSON."""
@@ -70,24 +77,9 @@ def _struct(value: Mapping[str, Any]) -> Struct:
 
 def item_of(metric: Metric) -> dict[str, Any]:
     """A metric as an item of a batch in JSON."""
-    item: dict[str, Any] = {
-        "timestamp": metric.timestamp,
-        "service": metric.service,
-        "endpoint": metric.endpoint,
-        "model": metric.model,
-        "provider": metric.provider,
-        "latencyMs": metric.latency_ms,
-        "tokensInput": metric.tokens_input,
-        "tokensOutput": metric.tokens_output,
-        "tokensTotal": metric.tokens_total,
-        "statusCode": metric.status_code,
-    }
-    if metric.HasField("cost_usd"):
-        item["costUsd"] = metric.cost_usd
-    if metric.HasField("error_type"):
-        item["errorType"] = metric.error_type
-    if metric.HasField("retry_count"):
-        item["retryCount"] = metric.retry_count
+    item = dict(_ZEROS)
+    for field, value in metric.ListFields():
+        item[field.json_name] = value
     if metric.tags:
         item["tags"] = dict(metric.tags)
     return item

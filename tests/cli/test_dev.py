@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import psutil
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from infra.embedded import EmbeddedStack
 
@@ -68,6 +71,11 @@ def health(address: str) -> dict[str, Any]:
     return found
 
 
+def grpc_health(target: str) -> int:
+    with grpc.insecure_channel(target) as channel:
+        return HealthStub(channel).Check(HealthCheckRequest(), timeout=10).status
+
+
 def test_dev_announces_what_it_was_given_and_gives_way_to_a_taken_port(start: Start, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -78,6 +86,7 @@ def test_dev_announces_what_it_was_given_and_gives_way_to_a_taken_port(start: St
     assert (product["dataDir"], product["key"]) == (str(tmp_path), "my-own-key")
     assert health(product["api"])["status"] == "healthy"
     assert httpx.get(product["temporalUi"], timeout=10).status_code == 200
+    assert grpc_health(product["grpc"]) == HealthCheckResponse.SERVING
     headers = {"Authorization": "Bearer my-own-key"}
     httpx.put(f"{product['api']}/api/v1/services/short", json={}, headers=headers, timeout=10)
     found = httpx.get(f"{product['api']}/api/v1/services/short", headers=headers, timeout=10).json()
@@ -137,6 +146,19 @@ def test_the_parts_run_alone_against_given_servers(start: Start, stack: Embedded
     server = start("serve", "--port", "0", "--grpc-port", "0", **given)
     assert server.stderr is not None
     address = next(line for line in server.stderr if line.startswith("serving")).split()[-1]
+    target = next(line for line in server.stderr if line.startswith("serving gRPC")).split()[-1]
+    assert grpc_health(target) == HealthCheckResponse.SERVING
+    port = target.rpartition(":")[2]
+    second = start("serve", "--port", "0", "--grpc-port", port, **given)
+    _, error = second.communicate(timeout=END_SECONDS)
+    assert second.returncode == 1
+    assert f"127.0.0.1:{port}: Address already in use" in error
+    without = start("serve", "--port", "0", "--no-grpc", **given)
+    assert without.stderr is not None
+    assert next(line for line in without.stderr if line.startswith("serving"))
+    without.send_signal(signal.SIGTERM)
+    _, error = without.communicate(timeout=END_SECONDS)
+    assert "gRPC" not in error
     deadline = time.monotonic() + START_SECONDS
     while health(address)["status"] != "healthy" and time.monotonic() < deadline:
         time.sleep(0.1)

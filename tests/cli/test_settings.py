@@ -22,6 +22,12 @@ def test_defaults(tmp_path: Path) -> None:
     assert (settings.port, settings.step_seconds, settings.temporal_namespace) == (8080, 300, "default")
     assert settings.data_dir == tmp_path / "llm-auto-optimizer"
     assert settings.database_url is None
+    assert (settings.grpc, settings.grpc_port) == (True, 50051)
+
+
+def test_grpc_is_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTIMIZER_GRPC", "false")
+    assert not load().grpc
 
 
 def test_arguments_come_before_environment_before_yaml(
