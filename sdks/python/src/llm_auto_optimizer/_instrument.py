@@ -10,6 +10,7 @@ import functools
 import inspect
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -201,25 +202,24 @@ class _Call:
         return self.hides_usage and not part.choices and part.usage is not None
 
     def _follow(self, parts: Iterator[Any]) -> Iterator[Any]:
-        try:
+        with self._until_the_end():
             for part in parts:
                 self.observe(part)
                 if not self._hidden(part):
                     yield part
-        except GeneratorExit:
-            self.end(None)
-            raise
-        except BaseException as error:
-            self.end(error)
-            raise
-        self.end(None)
 
     async def _follow_async(self, parts: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        try:
+        with self._until_the_end():
             async for part in parts:
                 self.observe(part)
                 if not self._hidden(part):
                     yield part
+
+    @contextmanager
+    def _until_the_end(self) -> Iterator[None]:
+        """Ends with the stream; a reader who leaves early has not failed."""
+        try:
+            yield
         except GeneratorExit:
             self.end(None)
             raise
