@@ -1,0 +1,80 @@
+"""The conformance scenario while the API server is killed and started again: nothing is lost, nothing is double."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from random import Random
+
+import httpx
+import pytest
+
+from infra import ports
+from infra.embedded import EmbeddedStack
+from tests.chaos.processes import API_KEY, Process, worker_process
+from tests.chaos.test_ingest import up
+from tests.conformance.checks import (
+    counted,
+    require_configs,
+    require_counted,
+    require_short,
+    require_total,
+)
+from tests.conformance.participants import PARTICIPANTS
+from tests.conformance.playing import Addresses, Pace, available, play
+from tests.conformance.scenario import begin
+
+KILLS = int(os.environ.get("CONFORMANCE_KILLS", "3"))
+SEED = int(os.environ.get("CONFORMANCE_SEED", "7"))
+# Some kills find a server that has not come up yet.
+MOST_SECONDS_BETWEEN = 12.0
+PACE_SECONDS = 0.1
+
+
+async def kill_at_random(process: Process, server: httpx.AsyncClient, enough: asyncio.Event) -> None:
+    """Kill the server and start it again, so many times; `enough` is set once it is back for good."""
+    random = Random(SEED)
+    await asyncio.sleep(5)
+    for _ in range(KILLS):
+        await asyncio.sleep(random.uniform(0, MOST_SECONDS_BETWEEN))
+        await process.kill()
+        await asyncio.sleep(random.uniform(0, 1))
+        await process.start()
+    await up(server)
+    enough.set()
+
+
+@pytest.mark.usefixtures("database")
+async def test_killing_the_server_loses_no_report_and_shows_nobody_an_error(
+    stack: EmbeddedStack, tmp_path: Path
+) -> None:
+    api_port, grpc_port = ports.choose(None), ports.choose(None)
+    address = Addresses(f"http://127.0.0.1:{api_port}", f"127.0.0.1:{grpc_port}", API_KEY)
+    options = ("serve", "--port", str(api_port), "--grpc-port", str(grpc_port))
+    api = Process(stack, tmp_path / "api.log", *options)
+    headers = {"Authorization": f"Bearer {API_KEY}"}
+    since = time.time_ns() // 1_000_000 - 60_000
+    participants = available(PARTICIPANTS)
+    try:
+        await api.start()
+        async with (
+            worker_process(stack, tmp_path),
+            httpx.AsyncClient(base_url=address.api, headers=headers, timeout=30) as server,
+        ):
+            await up(server)
+            rollout = await begin(server)
+            enough = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                playing = group.create_task(play(participants, address, tmp_path, Pace(PACE_SECONDS, enough)))
+                group.create_task(kill_at_random(api, server, enough))
+            played = playing.result()
+            certain = sum(len(one.calls) - len(one.uncertain) for one in played.values())
+            found = await counted(server, since, certain)
+    finally:
+        await api.kill()
+    for participant in participants:
+        done = played[participant.name]
+        require_configs(participant, done, rollout, away=True)
+        require_short(participant, done)
+        require_counted(participant, done, found)
+    require_total(played, found)
