@@ -1,4 +1,4 @@
-"""The conformance scenario while the API server is killed and started again: nothing is lost, nothing is double."""
+"""The conformance scenario while the API server is killed again and again: nothing is lost, nothing double."""
 
 import asyncio
 import os

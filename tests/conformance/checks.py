@@ -22,7 +22,7 @@ Arm = tuple[str, str | None]
 
 
 def require_configs(participant: Participant, played: Played, rollout: Rollout, *, away: bool) -> None:
-    """Each unit got what the rule says; what keeps no configuration may have had none while the server was away."""
+    """Each unit got what the rule says; while the server was `away`, some may have had what is their own."""
     for asked, answer in played.calls:
         version = answer["version"]
         if version is None:

@@ -25,10 +25,10 @@ class Command:
 class Participant:
     """An application, and what is particular about the way in that it takes.
 
-    `program` builds it in an empty folder. `keeps_config`: while the server is away it goes on with the
-    configuration that it had, and does not fall back to its own. `judges`: it can tell how good an answer was.
-    `priced`: it cannot tell what a call cost. `may_drop`: as its exporter says that it does. A call of its must
-    not take longer than `patience`, in seconds.
+    `program` makes it, in an empty folder. `keeps_config`: while the server is away it goes on with the
+    configuration that it had, and does not fall back to its own. `judges`: it can tell how good an answer
+    was. `priced`: it cannot tell what a call cost. `may_drop`: its exporter gives up, and says so. No call of
+    its takes longer than `patience`, in seconds.
     """
 
     name: str

@@ -66,7 +66,7 @@ async def play(
     The sidecar has told the server of everything when this returns.
     """
     commands = [await asyncio.to_thread(_build, one, folder / one.name) for one in participants]
-    async with _sidecar(server, folder / "beside") as beside, asyncio.TaskGroup() as group:
+    async with _sidecar(server, folder) as beside, asyncio.TaskGroup() as group:
         tasks = {
             one.name: group.create_task(
                 _play(one, command, beside if one.by_sidecar else server, folder, pace)
@@ -135,11 +135,19 @@ async def _play(
 @asynccontextmanager
 async def _sidecar(upstream: Addresses, folder: Path) -> AsyncIterator[Addresses]:
     """A sidecar of the server, which has delivered everything when the block ends."""
-    folder.mkdir()
     port = ports.choose(None)
     address = f"http://127.0.0.1:{port}"
-    arguments = ("sidecar", "--upstream", upstream.api, "--port", str(port), "--data-dir", str(folder))
-    with (folder / "sidecar.log").open("wb") as log:
+    arguments = (
+        "sidecar",
+        "--upstream",
+        upstream.api,
+        "--port",
+        str(port),
+        "--data-dir",
+        str(folder / "beside"),
+    )
+    path = folder / "beside.log"
+    with path.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "cli", *arguments),
             cwd=ROOT,
@@ -151,7 +159,7 @@ async def _sidecar(upstream: Addresses, folder: Path) -> AsyncIterator[Addresses
         async with httpx.AsyncClient(base_url=address, timeout=10) as client:
 
             async def ready() -> bool:
-                assert process.returncode is None, (folder / "sidecar.log").read_text()
+                assert process.returncode is None, path.read_text()
                 try:
                     return (await client.get("/readyz")).status_code == 200
                 except httpx.TransportError:

@@ -1,4 +1,4 @@
-"""What every participant lives through: a service under a rollout, and calls of which some fail and some are judged."""
+"""What every participant lives through: a rollout, and calls of which some fail and some are judged."""
 
 from dataclasses import dataclass
 from typing import Any, TypedDict

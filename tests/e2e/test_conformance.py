@@ -1,4 +1,4 @@
-"""Every way in, against one running product under a rollout: the same configurations, and every report counted."""
+"""Every way in, against one product under a rollout: the same configurations, every report counted once."""
 
 import asyncio
 import time

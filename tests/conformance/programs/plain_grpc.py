@@ -26,9 +26,7 @@ class Application:
     def call(self, asked: dict[str, Any]) -> dict[str, Any]:
         found = self._config(asked["unit"])
         time.sleep(asked["latencyMs"] / 1000)
-        answer = served(
-            found.version, {"model": found.config.model, "temperature": found.config.temperature}
-        )
+        answer = served(found.version, {"model": found.config.model, "temperature": found.config.temperature})
         self.reports.put(messages.Metric(**_snake(metric(self.setup, asked, answer))))
         return answer
 
