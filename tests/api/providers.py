@@ -1,6 +1,6 @@
 """A small LLM provider that speaks OpenAI's chat completions.
 
-A call takes the tokens that its `metadata` says, `prompt_tokens` and `completion_tokens`, else the usual ones.
+A call takes the tokens that its `metadata` says (`prompt_tokens`, `completion_tokens`), else the usual.
 """
 
 import json

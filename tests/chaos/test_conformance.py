@@ -1,4 +1,4 @@
-"""The conformance scenario while the API server is killed again and again: nothing is lost, nothing double."""
+"""The conformance scenario while the API server is killed again and again: no report lost, none double."""
 
 import asyncio
 import os

@@ -14,7 +14,8 @@ from tests.conformance.playing import Played
 from tests.conformance.scenario import CALL_MS, SERVICE, Call, Rollout
 from tests.waiting import until
 
-SUMS = ("requests.count", "errors.count", "tokens.input", "tokens.output", "tokens.total", "cost.total")
+TOKENS = ("tokens.input", "tokens.output", "tokens.total")
+SUMS = ("requests.count", "errors.count", "cost.total", *TOKENS)
 MEANS = ("latency.avg", "quality.avg")
 
 Arm = tuple[str, str | None]
@@ -43,7 +44,7 @@ def require_short(participant: Participant, played: Played) -> None:
 
 
 async def counted(server: httpx.AsyncClient, since: int, calls: int) -> dict[Arm, dict[str, float]]:
-    """The analytics of every participant's arms, once they know of so many calls.
+    """The analytics of every participant's arms, once they know of so many calls; tokens are summed up.
 
     `since` is in ms since the epoch.
     """
@@ -53,7 +54,12 @@ async def counted(server: httpx.AsyncClient, since: int, calls: int) -> dict[Arm
         return bool(sum_["requests.count"] >= calls)
 
     await until(all_are, seconds=90)
-    return await _asked(server, since, [*SUMS, *MEANS], ["endpoint", "configVersion"])
+    found = await _asked(server, since, [*SUMS, *MEANS], ["endpoint", "configVersion"])
+    for values in found.values():
+        # As they are asked for they are means of the calls that did not fail.
+        successes = values["requests.count"] - values["errors.count"]
+        values.update({name: values[name] * successes for name in TOKENS if successes})
+    return found
 
 
 async def _asked(
@@ -89,7 +95,7 @@ def require_counted(
         most = _sums(participant, (pair for pair in played.calls if pair[1]["version"] == version))
         for name in SUMS:
             close = 1e-9 * max(1.0, most[name])
-            assert least[name] - close <= values.get(name, 0.0) <= most[name] + close, (name, version)
+            assert least[name] - close <= values[name] <= most[name] + close, (name, version)
         assert CALL_MS <= values["latency.avg"] < 1000
         scores = [asked["score"] for asked, answer in played.calls if answer["version"] == version]
         judged = [score for score in scores if score is not None]
