@@ -31,17 +31,17 @@ MOST_SECONDS_BETWEEN = 12.0
 PACE_SECONDS = 0.1
 
 
-async def kill_at_random(process: Process, server: httpx.AsyncClient, enough: asyncio.Event) -> None:
-    """Kill the server and start it again, so many times; `enough` is set once it is back for good."""
+async def kill_at_random(process: Process, server: httpx.AsyncClient, pace: Pace) -> None:
+    """Kill the server and start it again, so many times; it is `enough` once it is back for good."""
     random = Random(SEED)
-    await asyncio.sleep(5)
+    await pace.under_way.wait()
     for _ in range(KILLS):
         await asyncio.sleep(random.uniform(0, MOST_SECONDS_BETWEEN))
         await process.kill()
         await asyncio.sleep(random.uniform(0, 1))
         await process.start()
     await up(server)
-    enough.set()
+    pace.enough.set()
 
 
 @pytest.mark.usefixtures("database")
@@ -63,10 +63,10 @@ async def test_killing_the_server_loses_no_report_and_shows_nobody_an_error(
         ):
             await up(server)
             rollout = await begin(server)
-            enough = asyncio.Event()
+            pace = Pace(PACE_SECONDS)
             async with asyncio.TaskGroup() as group:
-                playing = group.create_task(play(participants, address, tmp_path, Pace(PACE_SECONDS, enough)))
-                group.create_task(kill_at_random(api, server, enough))
+                playing = group.create_task(play(participants, address, tmp_path, pace))
+                group.create_task(kill_at_random(api, server, pace))
             played = playing.result()
             certain = sum(len(one.calls) - len(one.uncertain) for one in played.values())
             found = await counted(server, since, certain)

@@ -40,14 +40,27 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """`seconds` between a participant's calls; after one for each unit they go on until `enough`."""
+    """`seconds` between a participant's calls, of which there is one for each unit, and more until `enough`.
+
+    `under_way` is set once each participant has made a call, for which it needed the server.
+    """
 
     seconds: float = 0.0
-    enough: asyncio.Event | None = None
+    under_way: asyncio.Event = field(default_factory=asyncio.Event)
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+    _missing: set[str] = field(default_factory=set)
+
+    def expect(self, participants: Sequence[Participant]) -> None:
+        self._missing.update(one.name for one in participants)
+
+    def begun(self, participant: str) -> None:
+        self._missing.discard(participant)
+        if not self._missing:
+            self.under_way.set()
 
     async def calls(self, participant: str) -> AsyncIterator[Call]:
         number = 0
-        while number < len(UNITS) or (self.enough is not None and not self.enough.is_set()):
+        while number < len(UNITS) or not self.enough.is_set():
             yield call(participant, number)
             number += 1
             await asyncio.sleep(self.seconds)
@@ -65,6 +78,7 @@ async def play(
 
     The sidecar has told the server of everything when this returns.
     """
+    pace.expect(participants)
     commands = [await asyncio.to_thread(_build, one, folder / one.name) for one in participants]
     async with _sidecar(server, folder) as beside, asyncio.TaskGroup() as group:
         tasks = {
@@ -118,6 +132,7 @@ async def _play(
             async for asked in pace.calls(participant.name):
                 process.stdin.write(json.dumps(asked).encode() + b"\n")
                 played.calls.append((asked, await said(process.stdout)))
+                pace.begun(participant.name)
             process.stdin.close()
             last = await said(process.stdout)
             async with asyncio.timeout(LINE_SECONDS):
