@@ -14,7 +14,6 @@ from tests.conformance.checks import (
     counted,
     require_configs,
     require_counted,
-    require_short,
     require_total,
 )
 from tests.conformance.participants import PARTICIPANTS, Participant
@@ -55,7 +54,6 @@ def test_a_participant_gets_its_configurations_and_is_counted_once_by_arm(
     played = outcome.played[participant.name]
     assert not played.uncertain
     require_configs(participant, played, outcome.rollout, away=False)
-    require_short(participant, played)
     require_counted(participant, played, outcome.found)
 
 
