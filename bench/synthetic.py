@@ -9,12 +9,14 @@ questions take longer answers; an answer that is cut off is mostly lost.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from math import exp, log
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, ndtr, ndtri
+from scipy.stats import qmc
 
-from bench.worlds import Requests, World, bounds_of, objectives, plain_config
+from bench.worlds import POPULATION, Array, Requests, World, bounds_of, objectives, plain_config
 from domain.config import LLMConfig
 from domain.policy import CandidateModel, IntRange, Range, SearchSpace
 
@@ -23,6 +25,9 @@ SPACE = {
     "top_p": Range(min=0.5, max=1.0),
     "max_tokens": IntRange(min=128, max=2048),
 }
+
+CHANCES = 8
+"""Of what is left to chance in a request: its difficulty, length, speed, luck and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +120,14 @@ class SyntheticWorld(World):
         return self
 
     def serve(self, config: LLMConfig, n: int, rng: np.random.Generator) -> Requests:
+        return self._answer(config, rng.standard_normal((CHANCES, n)))
+
+    def population(self, config: LLMConfig) -> Requests:
+        return self._answer(config, _spread_evenly())
+
+    def _answer(self, config: LLMConfig, chances: Array) -> Requests:
         model, task = self._models[config.model_key], self.task
-        hard, wordy, slow, lag, luck, mood, fate, long = rng.standard_normal((8, n))
+        hard, wordy, slow, lag, luck, mood, fate, long = chances
         hot = config.temperature * config.top_p**1.5
         length = task.length + log(model.verbosity) + 0.3 * hard + task.length_spread * wordy + 0.15 * hot
         wanted = np.maximum(np.exp(length), 1.0)
@@ -267,8 +278,13 @@ def _scaled(model: Model, dearer: float, slower: float) -> Model:
     )
 
 
-def _uniform(normal: np.ndarray) -> np.ndarray:
-    """Standard normal draws as uniform ones."""
-    from scipy.special import ndtr
+@cache
+def _spread_evenly() -> Array:
+    """Standard normal points of a scrambled Sobol sequence (Owen 1998), chances in rows."""
+    points = qmc.Sobol(CHANCES, scramble=True, rng=np.random.default_rng(20_240_229))
+    return np.asarray(ndtri(points.random(POPULATION)).T)
 
+
+def _uniform(normal: Array) -> Array:
+    """Standard normal draws as uniform ones."""
     return np.asarray(ndtr(normal))

@@ -23,7 +23,7 @@ from domain.totals import Amount, Totals
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-POPULATION = 4096
+POPULATION = 1 << 13
 """Requests that the truth of a configuration is taken over."""
 
 WORTH = {"cost.avg": 1.0, "latency.p95": 1.0, "quality.avg": 5.0, "errors.rate": 5.0}
@@ -90,9 +90,10 @@ class World(ABC):
     def serve(self, config: LLMConfig, n: int, rng: np.random.Generator) -> Requests:
         """`n` requests under a configuration."""
 
+    @abstractmethod
     def population(self, config: LLMConfig) -> Requests:
-        """The requests that the truth is taken over: the same ones for every configuration."""
-        return self.serve(config, POPULATION, np.random.default_rng(20_240_229))
+        """The `POPULATION` requests that the truth is taken over: the same ones for every configuration, and
+        so evenly spread that none but the smallest error is left in their mean."""
 
     def truth(self, config: LLMConfig) -> dict[str, float]:
         """What a configuration truly does."""

@@ -24,7 +24,7 @@ SOFT_PENALTY = 0.1
 """Utility that the certain breach of a soft constraint of weight 1 costs."""
 
 BREACH_COST = 1.0
-"""How much less the incumbent counts while it breaches a hard constraint itself."""
+"""Utility that the certain breach of a hard constraint costs: what serves counts as so much less."""
 
 AS_GOOD = 0.02
 """The fraction by which one score may lie below another and count as equal to it."""
@@ -63,6 +63,11 @@ class Appraisal:
     def score(self) -> Array:
         """What a canary of each candidate promises."""
         return self.ei * self.feasibility
+
+    @property
+    def worth_keeping(self) -> Array:
+        """The gain on what serves, less what a breach would cost by its odds."""
+        return self.gain - self.baseline - BREACH_COST * (1 - self.feasibility)
 
 
 def objective_weights(objectives: Sequence[Objective]) -> dict[str, float]:

@@ -36,8 +36,10 @@ def recommend(problem: DecisionProblem) -> LLMConfig | None:
     """The observed configuration to promote, or None to stay with the present one.
 
     Asked of it: all hard constraints kept with a probability of 0.95 and by the means, a gain with a
-    probability of 0.9 and of 0.02 in the mean. What was never observed or was taken back by the gate is not
-    promoted; nothing is while a hard cooldown runs or hard constraints contradict each other.
+    probability of 0.9, and of 0.02 in the mean with what a breach would cost taken off by its odds: to gain a
+    little more nothing safe is left for what may be past a bound. What was never observed or was taken back
+    by the gate is not promoted; nothing is while a hard cooldown runs or hard constraints contradict each
+    other.
     """
     if ruled_out(problem):
         return None
@@ -61,18 +63,18 @@ def promotable(problem: DecisionProblem, pooled: Sequence[Observation], priors: 
     if weighing is None or not weighing.configs:
         return None
     appraisal = weighing.appraisal
-    passing = passes(appraisal)
+    passing = _passes(appraisal)
     if not passing.any():
         return None
-    index = int(np.argmax(np.where(passing, appraisal.gain, -np.inf)))
+    index = int(np.argmax(np.where(passing, appraisal.worth_keeping, -np.inf)))
     return Best(weighing.configs[index], float(appraisal.gain[index]))
 
 
-def passes(appraisal: Appraisal) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _passes(appraisal: Appraisal) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which candidates would be promoted, were they observed."""
     return np.asarray(
         appraisal.keeps
         & (appraisal.feasibility >= FEASIBILITY)
         & (appraisal.better >= BETTER)
-        & (appraisal.gain - appraisal.baseline >= GAIN)
+        & (appraisal.worth_keeping >= GAIN)
     )

@@ -81,7 +81,16 @@ _COST = Response(
     worth=1.0,
     slack=0.02,
 )
-_LATENCY = replace(_COST, metric="latency.p95", cut=2.0, model=0.5, shape=0.10, se_floor=0.05, noise=0.05)
+_LATENCY = replace(
+    _COST,
+    metric="latency.p95",
+    cut=2.0,
+    model=0.5,
+    shape=0.15,
+    model_shape=0.10,
+    se_floor=0.05,
+    noise=0.05,
+)
 _QUALITY = Response(
     metric="quality.avg",
     logarithmic=False,

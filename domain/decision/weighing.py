@@ -150,7 +150,7 @@ def weigh(
         tries=may_be_tried(
             appraisal,
             [config.model_key for config in left],
-            requests_by_model(pooled),
+            requests_by_model(problem.history),
             near,
             guesses=problem.mode == "weighted",
         ),

@@ -68,58 +68,44 @@ def health(address: str) -> dict[str, Any]:
     return found
 
 
-def test_dev_announces_itself_and_is_healthy(start: Start, tmp_path: Path) -> None:
-    product = announced(start("dev", "--json", "--port", "0", "--data-dir", str(tmp_path)))
-    assert set(product) == {"api", "temporal", "temporalUi", "key", "dataDir"}
-    assert product["dataDir"] == str(tmp_path)
-    assert health(product["api"])["status"] == "healthy"
-    assert httpx.get(product["temporalUi"], timeout=10).status_code == 200
-    answer = httpx.get(
-        f"{product['api']}/api/v1/services", headers={"Authorization": f"Bearer {product['key']}"}
-    )
-    assert answer.status_code == 200
-
-
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_behind_and_the_data_are_found_again(
-    start: Start, tmp_path: Path, ending: signal.Signals
-) -> None:
-    arguments = ("dev", "--json", "--port", "0", "--data-dir", str(tmp_path))
-    first = start(*arguments)
-    product = announced(first)
-    headers = {"Authorization": f"Bearer {product['key']}"}
-    policy = {"schedule": {"everySeconds": 3600}}
-    put = httpx.put(f"{product['api']}/api/v1/services/kept", json=policy, headers=headers, timeout=10)
-    assert put.status_code == 200, put.text
-    children = psutil.Process(first.pid).children(recursive=True)
-    assert len(children) >= 4, "PostgreSQL, Redis, Temporal and the worker run as processes"
-    first.send_signal(ending)
-    _, error = first.communicate(timeout=END_SECONDS)
-    assert "Traceback" not in error
-    _, alive = psutil.wait_procs(children, timeout=END_SECONDS)
-    assert not alive
-    again = announced(start(*arguments))
-    assert again["key"] == product["key"]
-    kept = httpx.get(f"{again['api']}/api/v1/services/kept", headers=headers, timeout=10)
-    assert kept.json()["schedule"]["everySeconds"] == 3600
-
-
-def test_a_taken_port_is_given_way_to(start: Start, tmp_path: Path) -> None:
+def test_dev_announces_what_it_was_given_and_gives_way_to_a_taken_port(start: Start, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        product = announced(start("dev", "--json", "--port", str(port), "--data-dir", str(tmp_path)))
+        arguments = ("dev", "--json", "--port", str(port), "--data-dir", str(tmp_path), "--step-seconds", "7")
+        product = announced(start(*arguments, OPTIMIZER_API_KEY="my-own-key"))
         assert not product["api"].endswith(f":{port}")
-        assert health(product["api"])["status"] == "healthy"
-
-
-def test_the_given_key_and_step_length_are_used(start: Start, tmp_path: Path) -> None:
-    arguments = ("dev", "--json", "--port", "0", "--data-dir", str(tmp_path), "--step-seconds", "7")
-    product = announced(start(*arguments, OPTIMIZER_API_KEY="my-own-key"))
-    assert product["key"] == "my-own-key"
+    assert set(product) == {"api", "temporal", "temporalUi", "key", "dataDir"}
+    assert (product["dataDir"], product["key"]) == (str(tmp_path), "my-own-key")
+    assert health(product["api"])["status"] == "healthy"
+    assert httpx.get(product["temporalUi"], timeout=10).status_code == 200
     headers = {"Authorization": "Bearer my-own-key"}
     httpx.put(f"{product['api']}/api/v1/services/short", json={}, headers=headers, timeout=10)
     found = httpx.get(f"{product['api']}/api/v1/services/short", headers=headers, timeout=10).json()
     assert (found["rollout"]["stepSeconds"], found["rollout"]["checkSeconds"]) == (7, pytest.approx(0.7))
+
+
+def test_nothing_is_left_behind_and_the_data_are_found_again(start: Start, tmp_path: Path) -> None:
+    """Ended, interrupted and killed, one after the other: each time the next start finds everything."""
+    arguments = ("dev", "--json", "--port", "0", "--data-dir", str(tmp_path))
+    running = start(*arguments)
+    product = announced(running)
+    headers = {"Authorization": f"Bearer {product['key']}"}
+    for seconds, ending in enumerate((signal.SIGTERM, signal.SIGINT, signal.SIGKILL), 3600):
+        policy = {"schedule": {"everySeconds": seconds}}
+        put = httpx.put(f"{product['api']}/api/v1/services/kept", json=policy, headers=headers, timeout=10)
+        assert put.status_code == 200, put.text
+        children = psutil.Process(running.pid).children(recursive=True)
+        assert len(children) >= 4, "PostgreSQL, Redis, Temporal and the worker run as processes"
+        running.send_signal(ending)
+        _, error = running.communicate(timeout=END_SECONDS)
+        assert "Traceback" not in error, ending.name
+        _, alive = psutil.wait_procs(children, timeout=END_SECONDS)
+        assert not alive, ending.name
+        running = start(*arguments)
+        key, product = product["key"], announced(running)
+        assert product["key"] == key, ending.name
+        kept = httpx.get(f"{product['api']}/api/v1/services/kept", headers=headers, timeout=10)
+        assert kept.json()["schedule"]["everySeconds"] == seconds, ending.name
 
 
 @pytest.mark.parametrize("command", ["dev", "serve", "worker"])

@@ -7,13 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.decision.candidates import REJECTED_FOR_MS
+from domain.decision.candidates import REJECTED_FOR_MS, candidates
 from domain.decision.decide import decide, is_guess, validate_plan
 from domain.decision.estimates import observation_of
 from domain.decision.foresight import foresee
-from domain.decision.pooling import pool_key
+from domain.decision.history import Observation
+from domain.decision.pooling import MAX_POOLED, pool_key
+from domain.decision.priors import Priors
 from domain.decision.problem import DecisionProblem, Rejection, Skip, Strategy, Traffic
+from domain.decision.recommend import pooled_history
 from domain.decision.strategy import StructuredPriorStrategy
+from domain.decision.weighing import weigh
 from domain.plan import OptimizationPlan, Prediction
 from domain.policy import CandidateModel, Constraint, Objective
 from domain.totals import Totals
@@ -96,6 +100,27 @@ def test_a_model_never_tried_is_tried_where_the_floor_may_hold() -> None:
     assert "quality.avg >= 75" in skipped(
         problem(constraints=[floor(75)], history=[observation(config()), tried])
     )
+
+
+def test_a_model_tried_so_little_that_it_is_not_pooled_was_tried_yet() -> None:
+    settings = [(t / 10, q / 5, m) for t in range(21) for q in range(1, 6) for m in (300, 1024)]
+    others = [
+        observation(config(temperature=t, top_p=q, max_tokens=limit), n=300) for t, q, limit in settings
+    ]
+    once = observation(config(*MIXTRAL), n=5, quality=(80.0, 15.0))
+    assert _tries_of_mixtral([observation(config()), *others]) == 1
+    assert _tries_of_mixtral([observation(config()), *others, once]) == 0
+
+
+def _tries_of_mixtral(history: list[Observation]) -> int:
+    """How many candidates of the model may be tried, of which a first is 14 % likely to keep the floor."""
+    asked = problem(constraints=[floor(75)], history=history)
+    pooled = pooled_history(asked)
+    assert len(pooled) == MAX_POOLED
+    priors = Priors(pooled, asked.search_space, asked.now)
+    weighing = weigh(asked, pooled, candidates(asked, pooled), priors)
+    named = [each.model_key == config(*MIXTRAL).model_key for each in weighing.configs]
+    return int(weighing.tries[named].sum())
 
 
 def test_a_rule_s_plan_may_not_go_by_a_guess() -> None:

@@ -37,6 +37,18 @@ def test_a_small_or_unsure_gain_is_not_promoted() -> None:
     assert recommend(problem(history=[observation(config()), unsure], space=space)) is None
 
 
+def test_a_little_more_is_not_worth_the_odds_of_a_breach() -> None:
+    """About 97 % within the ceiling is enough for a far cheaper model, not for a gain of .044."""
+    twin = config(temperature=0.2)
+    space = {"temperature": {"min": 0.0, "max": 1.0}}
+    little = [observation(config()), observation(twin, cost=(0.014, 1e-4), quality=(86.0, 0.5))]
+    far = [observation(config()), observation(CHEAP, cost=(0.0009, 2e-5), quality=(86.0, 0.5))]
+    near, wide = (Constraint(type="hard", metric="latency.p95", max=ms) for ms in (10_200, 20_000))
+    assert recommend(problem(history=far, constraints=[near])) == CHEAP
+    assert recommend(problem(history=little, space=space, constraints=[near])) is None
+    assert recommend(problem(history=little, space=space, constraints=[wide])) == twin
+
+
 def test_what_was_taken_back_is_never_promoted_however_long_ago() -> None:
     back = Rejection(config=CHEAP, at=NOW - 30 * 86_400_000, reason="errors")
     assert recommend(problem(history=BOTH, rejections=[back])) is None
