@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from domain.errors import OptimizerError
-from storage.idempotency import Answer, Claim
+from domain.idempotency import Answer, Claim
 from storage.samples import Row
 
 Outcome = Answer | OptimizerError

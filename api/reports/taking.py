@@ -1,11 +1,11 @@
 """A batch from its JSON to its answer."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from api.server import Server
+from domain.idempotency import Answer, Claim
 from domain.reports import Batch, MetricReport, QualityEvaluation, parse_metrics, parse_quality
-from storage.idempotency import Answer, Claim
 from storage.intake import Ack
 
 Report = TypeVar("Report", MetricReport, QualityEvaluation)
@@ -32,9 +32,7 @@ async def take_quality(server: Server, body: bytes, claim: Claim | None, ack: Ac
 
 
 def _answer(batch: Batch[Report], ack: Ack) -> Answer:
-    body: dict[str, Any] = {"accepted": len(batch.accepted), "rejected": len(batch.rejected)}
-    if batch.rejected:
-        body["errors"] = [{"index": bad.index, "reason": bad.reason} for bad in batch.rejected]
+    body = batch.answer
     if ack == "buffer":
         body["ack"] = ack
     return Answer(200, body)
