@@ -1,5 +1,6 @@
 """Sockets to listen on."""
 
+import errno
 import socket
 
 BACKLOG = 2048
@@ -13,6 +14,25 @@ def bind(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+def bind_loopback(port: int) -> list[socket.socket]:
+    """Sockets that listen on one port of this machine, by IPv4 and, where it has that, by IPv6.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    first = bind("127.0.0.1", port)
+    if not socket.has_ipv6:
+        return [first]
+    try:
+        return [first, bind("::1", first.getsockname()[1])]
+    except OSError as error:
+        # What `localhost` means is not to be another program's, whichever address a client takes.
+        if error.errno == errno.EADDRINUSE:
+            first.close()
+            raise
+        return [first]
 
 
 def address_of(listener: socket.socket) -> str:

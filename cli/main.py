@@ -13,6 +13,7 @@ from cli.judge import judge
 from cli.openapi import openapi
 from cli.replay import replay
 from cli.serve import serve
+from cli.sidecar import sidecar
 from cli.suggest import suggest
 from cli.worker import worker
 
@@ -36,6 +37,6 @@ def main(
     """Finds better LLM configurations, rolls them out safely, takes them back when they harm."""
 
 
-for command in (dev, serve, worker, replay, judge, detect, suggest, backtest, demo, openapi):
+for command in (dev, serve, worker, sidecar, replay, judge, detect, suggest, backtest, demo, openapi):
     app.command()(command)
 app.add_typer(db.app, name="db")

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any, TypedDict
 
 from fastapi import Depends, FastAPI
@@ -18,12 +17,10 @@ from api.sidecar.delivery import Deliverer
 from api.sidecar.endpoints import Sidecar, probes, require_loopback, router
 from api.sidecar.instruments import SpoolCollector
 from api.sidecar.reports import Reports
-from api.sidecar.spool import Bounds
 from api.sidecar.status import StatusReader
 from api.sidecar.upstream import Upstream
 from api.sidecar.writer import Writer
 
-SPOOL_FILE = "spool.db"
 REQUEST_SECONDS = 30.0
 # A slow server is waited for: nobody waits behind these.
 CONFIG_SECONDS = 30.0
@@ -55,14 +52,14 @@ class SidecarApp(FastAPI):
 
 
 def create_sidecar(
-    upstream: str, *, folder: Path, bounds: Bounds, version: str, api_key: str | None, service: str | None
+    upstream: str, writer: Writer, *, version: str, api_key: str | None, service: str | None
 ) -> SidecarApp:
-    """The sidecar of the server at `upstream`, whose `api_key` needs the scopes `ingest` and `read`.
+    """The sidecar of the server at `upstream`, for which `api_key` needs the scopes `ingest` and `read`.
 
-    `folder` holds its spool; one process has it at a time. `/config/current` is the service's, without one
-    the global configuration.
+    It closes `writer` when it ends. `/config/current` is the service's, without one the global configuration.
     """
     instruments = Instruments()
+    instruments.registry.register(SpoolCollector(writer))
     wire: dict[str, Any] = {
         "endpoint": upstream,
         "api_key": api_key,
@@ -72,15 +69,12 @@ def create_sidecar(
 
     @contextlib.asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[State]:
-        writer = await Writer.open(folder / SPOOL_FILE, bounds)
         reads = Transport(timeout=CONFIG_SECONDS, **wire)
         deliveries = AsyncTransport(timeout=DELIVERY_SECONDS, **wire)
         questions = AsyncTransport(timeout=STATUS_SECONDS, **wire)
         configs = Configs(Upstream(reads), writer, server=reads.base, service=service)
         deliverer = Deliverer(writer, deliveries)
         status = StatusReader(writer, deliverer, questions, version=version)
-        collector = SpoolCollector(writer)
-        instruments.registry.register(collector)
         deliverer.start()
         await configs.start()
         sampling = asyncio.create_task(_sample(status))
@@ -91,7 +85,6 @@ def create_sidecar(
             await deliverer.close(DRAIN_SECONDS)
             await configs.close()
             await writer.close()
-            instruments.registry.unregister(collector)
             reads.close()
             for transport in (deliveries, questions):
                 await transport.close()

@@ -1,4 +1,4 @@
-"""Configurations at hand: kept fresh by the server's stream or by polling, and on disk for when it is away."""
+"""Configurations at hand: kept fresh by the server's stream or by polling, and on disk in case it is away."""
 
 import asyncio
 import contextlib

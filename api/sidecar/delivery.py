@@ -1,6 +1,7 @@
 """Brings what is in the spool to the server: one batch at a time, each under one key for all its tries."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -33,6 +34,8 @@ KEY_LIFE_MS = 23 * 3_600_000
 FAULTY_TRIES = 20
 """Tries of a batch that the server fails to write, and not for want of its database."""
 
+MAX_LOGGED = 500
+
 _PATHS: dict[Kind, str] = {"metrics": "/metrics", "evaluations": "/quality"}
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 # Answered before anything is kept.
@@ -61,6 +64,8 @@ class Deliverer:
         self._writer = writer
         self._transport = transport
         self._failing = False
+        # Set while nothing waits, or nothing can be done about it.
+        self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.last_delivered = 0
         """When the server took something last, ms since the epoch; 0 for never."""
@@ -73,9 +78,11 @@ class Deliverer:
         """Go on for so long while the server takes what waits, then stop."""
         if self._task is None:
             return
-        until = time.monotonic() + seconds
-        while self._writer.waiting[0] and not self._failing and time.monotonic() < until:
-            await asyncio.sleep(0.02)
+        if self._writer.arrived.is_set() and not self._failing:
+            self._idle.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -91,7 +98,9 @@ class Deliverer:
         self._writer.arrived.clear()
         delivery = await self._writer.run(Spool.next_delivery, _now_ms())
         if delivery is None:
+            self._idle.set()
             await self._writer.arrived.wait()
+            self._idle.clear()
             await asyncio.sleep(GATHER_SECONDS)
             return
         await self._deliver(delivery)
@@ -138,18 +147,19 @@ class Deliverer:
         if not self._failing:
             log.warning("%d reports wait for the server: %s", self._writer.waiting[0], error)
         self._failing = True
+        self._idle.set()
 
     def _count(self, tally: dict[str, Any]) -> None:
         if self._failing:
             log.warning("the server takes reports again")
         self._failing = False
+        self._idle.clear()
         self.last_delivered = _now_ms()
         self._writer.counts.delivered += tally["accepted"]
         self._writer.counts.rejected += tally["rejected"]
         if tally["rejected"]:
-            log.warning(
-                "the server rejected %d reports: %s", tally["rejected"], str(tally.get("errors"))[:500]
-            )
+            reasons = str(tally.get("errors"))[:MAX_LOGGED]
+            log.warning("the server rejected %d reports: %s", tally["rejected"], reasons)
 
 
 def _is_final(error: OptimizerError) -> bool:

@@ -145,7 +145,7 @@ class Spool:
         except sqlite3.OperationalError as error:
             self._db.close()
             if "locked" in str(error):
-                raise InUse(f"another sidecar uses {path}") from error
+                raise InUse("another sidecar uses it") from error
             raise
         self.items, self.bytes = self._db.execute(
             "SELECT coalesce(sum(items), 0), coalesce(sum(length(body)), 0) FROM chunks"
@@ -242,7 +242,7 @@ class Spool:
     def save_config(self, server: str, service: str, endpoint: str, body: dict[str, Any]) -> None:
         """Keep a scope's configuration in place of the last one; empty names are of the global scope."""
         self._db.execute(
-            "INSERT OR REPLACE INTO configs VALUES (?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO configs (server, service, endpoint, body) VALUES (?, ?, ?, ?)",
             (server, service, endpoint, json.dumps(body)),
         )
 

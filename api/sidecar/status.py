@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 from llm_auto_optimizer import OptimizerError
-from llm_auto_optimizer._calls import health, status
+from llm_auto_optimizer._request import decode, get
 from llm_auto_optimizer._transport import AsyncTransport
 from pydantic import ValidationError
 
@@ -135,7 +135,7 @@ class StatusReader:
             if time.monotonic() - asked > KEPT_SECONDS:
                 began = time.monotonic()
                 try:
-                    answer = dict(await self._transport.call(health() if what == "health" else status()))
+                    answer = decode(await self._transport.send(get(f"/{what}")))
                 except OptimizerError as error:
                     answer = error
                 took = round((time.monotonic() - began) * 1000, 3)
