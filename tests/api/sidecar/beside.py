@@ -62,17 +62,24 @@ class Faulty:
         return [one for one in self.asked if one.method == "POST"]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            first, *lines = head.strip().split("\r\n")
-            method, path, _ = first.split(" ")
-            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-            body = await reader.readexactly(int(headers.get("content-length", "0")))
-            asked = Asked(method, path, headers, body)
-            self.asked.append(asked)
-            writer.write(await self.answer(asked))
+        try:
+            writer.write(await self.answer(await self._read(reader)))
             await writer.drain()
-        writer.close()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _read(self, reader: asyncio.StreamReader) -> Asked:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        first, *lines = head.strip().split("\r\n")
+        method, path, _ = first.split(" ")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        self.asked.append(Asked(method, path, headers, body))
+        return self.asked[-1]
 
 
 def http(body: bytes, status: str = "200 OK", kind: str = "application/json") -> bytes:

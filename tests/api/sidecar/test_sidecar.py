@@ -12,7 +12,7 @@ from domain.assignment import assigned_to_canary
 from infra import ports
 from storage.database import Database
 from tests.api.answers import done, eventually, refused
-from tests.api.conftest import Served
+from tests.api.conftest import CONFIG, Served
 from tests.api.sidecar.beside import sidecar, spooled
 from tests.api.streams import streaming
 from tests.api.test_reports import METRICS, QUALITY, count, evaluation, metric
@@ -60,7 +60,8 @@ async def test_both_arms_of_a_rollout_are_handed_out_by_unit_and_a_change_comes_
             assert deployment is not None
             began = time.monotonic()
             await enter(database, deployment, 1)
-            assert (await stream.next()).json()["rollout"]["trafficPercent"] == 25
+            while (await stream.next()).json()["rollout"]["trafficPercent"] != 25:
+                pass
             assert time.monotonic() - began < 1
         seen = set()
         for number in range(40):
@@ -90,16 +91,14 @@ async def test_without_its_server_it_serves_the_last_configuration_after_a_resta
     assert opened.deployment_id is not None
     await enter(database, opened.deployment_id, 2)
     await eventually(client, CHAT, lambda body: "rollout" in body)
-    kept = dict[str, dict[str, object]]()
     port = ports.choose(None)
     target = urlsplit(str(client.base_url)).netloc
     async with proxy_to(target, port=port), sidecar(f"http://127.0.0.1:{port}", tmp_path) as beside:
-        done(await beside.get(CHAT))
-        for path in (CURRENT, CHAT):
-            kept[path] = done(await beside.get(path)) if path == CURRENT else {"version": "global@1"}
+        assert "rollout" in done(await beside.get(CHAT))
+        current = done(await beside.get(CURRENT))
         assert done(await beside.get("/api/v1/health"))["status"] == "healthy"
     async with sidecar(f"http://127.0.0.1:{port}", tmp_path) as beside:
-        assert done(await beside.get(CURRENT)) == kept[CURRENT]
+        assert done(await beside.get(CURRENT)) == current
         # Nobody knows whether the canary is watched still.
         again = done(await beside.get(CHAT, params={"unit": "u"}))
         assert (again["version"], "rollout" in again) == ("global@1", False)
@@ -114,17 +113,16 @@ async def test_without_its_server_it_serves_the_last_configuration_after_a_resta
         assert done(await beside.get("/readyz")) == done(await beside.get("/livez")) == {"status": "ok"}
         async with proxy_to(target, port=port):
             await eventually(beside, CHAT, lambda body: "rollout" in body)
-            assert done(await beside.get("/api/v1/status"))["controlLoop"]["state"] != "ERROR"
+            await eventually(beside, "/api/v1/status", lambda body: body["controlLoop"]["state"] != "ERROR")
 
 
 async def test_nothing_configured_is_not_found_until_there_is_something(
-    client: httpx.AsyncClient, database: Database, tmp_path: Path
+    client: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     async with sidecar(str(client.base_url), tmp_path) as beside:
         refused(await beside.get(CURRENT), 404, "NOT_FOUND")
         refused(await beside.get(STREAM), 404, "NOT_FOUND")
-        await first_config(database, "global")
-        await eventually(client, CURRENT, lambda body: body["version"] == "global@1")
+        done(await client.post("/api/v1/config/update", json={"config": CONFIG, "reason": "first"}))
         assert done(await beside.get(CURRENT))["version"] == "global@1"
 
 
