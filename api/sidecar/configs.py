@@ -24,7 +24,9 @@ from storage.broadcast import Broadcast
 
 POLL_SECONDS = 10.0
 FIRST_SECONDS = 5.0
-"""How long the first to ask for a scope waits for the server."""
+"""How long the first who ask for a scope wait for the server."""
+AGAIN_SECONDS = 1.0
+"""How long after a failure the server is asked again, and waited for, while there is nothing to serve."""
 START_SECONDS = 2.0
 """How long a start waits for the server to renew what was kept."""
 CLOSE_SECONDS = 2.0
@@ -37,7 +39,8 @@ log = logging.getLogger(__name__)
 class _Entry:
     """A scope. `answer` is the server's last, None before the first; `failure` why the last try brought none.
 
-    `kept` is what is on disk. `used` is when somebody asked last, in seconds of the monotonic clock.
+    `kept` is what is on disk. `used` is when somebody asked last, `failed_at` when the last try ended and
+    `waits_until` how long one waits for a first answer, in seconds of the monotonic clock.
     """
 
     answer: ScopeAnswer | None = None
@@ -45,6 +48,8 @@ class _Entry:
     service: Arms | None = None
     current: Arms | None = None
     failure: OptimizerError | None = None
+    failed_at: float = 0.0
+    waits_until: float | None = None
     used: float = 0.0
     streams: int = 0
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,7 +65,7 @@ class Read:
 
 
 class Configs:
-    """Answers from memory. The first to ask for a scope waits for the server, up to five seconds.
+    """Answers from memory. The first who ask for a scope wait for the server, up to five seconds.
 
     When the server does not answer, the last answer holds, of this process or of an earlier one. Past 100
     scopes the one that nobody asked for longest gives way.
@@ -143,9 +148,17 @@ class Configs:
             entry.streams -= 1
 
     async def _first(self, scope: ScopeKey, entry: _Entry) -> None:
+        now = time.monotonic()
+        if entry.waits_until is None:
+            entry.waits_until = now + FIRST_SECONDS
+        elif entry.failure is not None and now >= entry.failed_at + AGAIN_SECONDS:
+            # Not as late as the background would, which has nobody waiting.
+            entry.failure, entry.waits_until = None, now + AGAIN_SECONDS
+            entry.settled.clear()
+            self._follower.leave(scope)
         self._follower.follow(scope, fresh=False)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_SECONDS):
+            async with asyncio.timeout(max(0.0, entry.waits_until - now)):
                 await entry.settled.wait()
 
     def _entry(self, scope: ScopeKey) -> _Entry:
@@ -221,7 +234,7 @@ class Configs:
             # Whoever asks next asks the server.
             del self._entries[scope]
             self._follower.leave(scope)
-        entry.failure = error
+        entry.failure, entry.failed_at = error, time.monotonic()
         entry.settled.set()
 
 
@@ -249,6 +262,6 @@ def _error(failure: OptimizerError | None) -> NotFound | InvalidRequest | Servic
     if isinstance(failure, InvalidRequestError):
         return InvalidRequest(failure.message)
     if failure is None:
-        return ServiceUnavailable(f"the server gave no answer within {FIRST_SECONDS:g} s", retry_after=1)
+        return ServiceUnavailable("the server has not answered yet", retry_after=1)
     whose = "refuses the sidecar's key" if refused(failure) else "gives no configuration"
     return ServiceUnavailable(f"the server {whose}: {failure}", retry_after=1)

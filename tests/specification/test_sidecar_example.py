@@ -1,14 +1,12 @@
-"""The specification's code for a sidecar, run as it stands but for the port and what it leaves to its reader."""
+"""The specification's code for a sidecar, as it stands but for the port and what it leaves to its reader."""
 
-from asyncio import to_thread
 from pathlib import Path
 
 import httpx
-from llm_auto_optimizer import OptimizerClient
 
 from storage.database import Database
 from tests.api.answers import done
-from tests.api.conftest import CONFIG, Served
+from tests.api.conftest import CONFIG
 from tests.api.sidecar.beside import sidecar
 from tests.api.test_reports import count
 from tests.node.running import node_prints, packages
@@ -39,7 +37,7 @@ async def test_the_axios_example(client: httpx.AsyncClient, database: Database, 
         assert OTHERS in program
         # Where the packages are, or Node does not find them.
         script = packages() / f"sidecar-{tmp_path.parent.name}.mts"
-        script.write_text(f"{program}{MISSING}", encoding="utf-8")
+        script.write_text(f"{MISSING}{program}", encoding="utf-8")
         try:
             await node_prints(script)
         finally:
@@ -54,27 +52,3 @@ async def test_the_axios_example(client: httpx.AsyncClient, database: Database, 
     await connection.close()
     assert kept is not None
     assert (kept["service"], kept["model"], kept["latency_ms"]) == ("my-service", CONFIG["model"], 12)
-
-
-async def test_an_sdk_needs_no_more_than_the_address(
-    served: Served, database: Database, tmp_path: Path
-) -> None:
-    async with served() as client, sidecar(str(client.base_url), tmp_path) as beside:
-        done(await client.post("/api/v1/config/update", json={"config": CONFIG, "reason": "first"}))
-        seen = await to_thread(_as_an_application, str(beside.base_url))
-        assert seen == CONFIG["model"]
-
-        async def reported() -> bool:
-            return await count(database, "metrics") == 20
-
-        await until(reported, 30)
-
-
-def _as_an_application(address: str) -> str:
-    with OptimizerClient(endpoint=address) as sdk:
-        for _ in range(20):
-            with sdk.track_request(service="chat", endpoint="/") as tracker:
-                tracker.set_tokens(input=1, output=2)
-        assert sdk.flush(30)
-        assert sdk.dropped_reports == 0
-        return sdk.get_config("chat").model

@@ -1,5 +1,6 @@
 """The sidecar of a real server: it answers as the server does, and goes on without it."""
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -7,7 +8,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from llm_auto_optimizer import OptimizerClient
 
+from api.sidecar import configs
 from domain.assignment import assigned_to_canary
 from infra import ports
 from storage.database import Database
@@ -116,6 +119,21 @@ async def test_without_its_server_it_serves_the_last_configuration_after_a_resta
             await eventually(beside, "/api/v1/status", lambda body: body["controlLoop"]["state"] != "ERROR")
 
 
+async def test_a_server_that_comes_later_is_asked_as_soon_as_somebody_asks(
+    client: httpx.AsyncClient, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configs, "AGAIN_SECONDS", 0.2)
+    await first_config(database, "global", "gpt-4o")
+    port = ports.choose(None)
+    async with sidecar(f"http://127.0.0.1:{port}", tmp_path) as beside:
+        for _ in range(5):
+            refused(await beside.get(CURRENT), 503, "SERVICE_UNAVAILABLE")
+            await asyncio.sleep(0.3)
+        async with proxy_to(urlsplit(str(client.base_url)).netloc, port=port):
+            await asyncio.sleep(0.3)
+            assert done(await beside.get(CURRENT))["version"] == "global@1"
+
+
 async def test_nothing_configured_is_not_found_until_there_is_something(
     client: httpx.AsyncClient, tmp_path: Path
 ) -> None:
@@ -209,3 +227,28 @@ async def test_reports_wait_on_disk_while_the_server_is_away(
 
         await until(delivered, 30)
         assert (await count(database, "metrics"), await count(database, "quality")) == (30, 3)
+
+
+async def test_an_sdk_needs_no_more_than_the_address(
+    served: Served, database: Database, tmp_path: Path
+) -> None:
+    async with served() as client, sidecar(str(client.base_url), tmp_path) as beside:
+        done(await client.post("/api/v1/config/update", json={"config": CONFIG, "reason": "first"}))
+        seen = await asyncio.to_thread(_as_an_application, str(beside.base_url))
+        assert seen == CONFIG["model"]
+
+        async def reported() -> bool:
+            return await count(database, "metrics") == 20
+
+        await until(reported, 30)
+
+
+def _as_an_application(address: str) -> str:
+    with OptimizerClient(endpoint=address) as sdk:
+        for _ in range(20):
+            with sdk.track_request(service="chat", endpoint="/") as tracker:
+                assert tracker.config is not None
+                tracker.set_tokens(input=1, output=2)
+        assert sdk.flush(30)
+        assert sdk.dropped_reports == 0
+        return sdk.get_config("chat").model
