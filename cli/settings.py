@@ -23,8 +23,6 @@ from pydantic_settings import (
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from domain.addresses import names_private_host
 from domain.policy import STEP_SECONDS
@@ -44,6 +42,10 @@ class SettingsError(Exception):
 def _postgresql(url: str | None) -> str | None:
     if url is None:
         return None
+    # Here, so that what has no database does without its library.
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         driver = make_url(url).get_backend_name()
     except ArgumentError:
