@@ -25,8 +25,8 @@ from storage.broadcast import Broadcast
 POLL_SECONDS = 10.0
 FIRST_SECONDS = 5.0
 """How long the first who ask for a scope wait for the server."""
-AGAIN_SECONDS = 1.0
-"""How long after a failure the server is asked again, and waited for, while there is nothing to serve."""
+AGAIN_SECONDS, AGAIN_WAIT_SECONDS = 1.0, 2.0
+"""While there is nothing to serve: how long after a failure the server is asked again, and waited for."""
 START_SECONDS = 2.0
 """How long a start waits for the server to renew what was kept."""
 CLOSE_SECONDS = 2.0
@@ -153,7 +153,7 @@ class Configs:
             entry.waits_until = now + FIRST_SECONDS
         elif entry.failure is not None and now >= entry.failed_at + AGAIN_SECONDS:
             # Not as late as the background would, which has nobody waiting.
-            entry.failure, entry.waits_until = None, now + AGAIN_SECONDS
+            entry.failure, entry.waits_until = None, now + AGAIN_WAIT_SECONDS
             entry.settled.clear()
             self._follower.leave(scope)
         self._follower.follow(scope, fresh=False)
