@@ -72,9 +72,12 @@ class Rollout:
 
 
 async def begin(server: httpx.AsyncClient) -> Rollout:
-    """Start a rollout that stays at its first step for a day, whatever is reported."""
+    """Start a rollout that stays at its first step for a day, whatever is reported.
+
+    It counts as watched for hours: who cannot reach the server for minutes has its canary all the same.
+    """
     policy = {
-        "rollout": {"steps": [SHARE, 100], "stepSeconds": 86_400, "checkSeconds": 60},
+        "rollout": {"steps": [SHARE, 100], "stepSeconds": 86_400, "checkSeconds": 3600},
         "guardrails": [{"metric": metric, "enabled": False} for metric in GUARDRAIL_METRICS],
     }
     done(await server.put(f"/api/v1/services/{SERVICE}", json=policy))
