@@ -74,7 +74,13 @@ async def test_reflection_describes_the_services(both: Both) -> None:
 
     (listed,) = await ask(list_services="")
     names = {service.name for service in listed.list_services_response.service}
-    assert names == {SERVICE.full_name, HEALTH, "grpc.reflection.v1alpha.ServerReflection"}
+    assert names == {
+        SERVICE.full_name,
+        HEALTH,
+        "grpc.reflection.v1alpha.ServerReflection",
+        "opentelemetry.proto.collector.metrics.v1.MetricsService",
+        "opentelemetry.proto.collector.trace.v1.TraceService",
+    }
     (described,) = await ask(file_containing_symbol=SERVICE.full_name)
     pool, found = DescriptorPool(), {}
     for encoded in described.file_descriptor_response.file_descriptor_proto:

@@ -223,7 +223,9 @@ async def test_the_python_provider_reads_every_flag(served: Served, database: Da
     _, canary, _ = await split(database)
     async with served() as client:
         provider = OFREPProvider(
-            base_url=str(client.base_url), headers_factory=lambda: {"Authorization": f"Bearer {ADMIN_KEY}"}
+            base_url=str(client.base_url),
+            headers_factory=lambda: {"Authorization": f"Bearer {ADMIN_KEY}"},
+            timeout=60,
         )
         # It blocks, and the server is in this very loop.
         read, context = asyncio.to_thread, EvaluationContext(canary, {"plan": "free"})
@@ -238,7 +240,7 @@ async def test_the_python_provider_reads_every_flag(served: Served, database: Da
             await read(provider.resolve_string_details, "llm.chat.color", "")
         with pytest.raises(InvalidContextError):
             await read(provider.resolve_string_details, "llm.chat.model", "", EvaluationContext("u" * 2000))
-        stranger = OFREPProvider(base_url=str(client.base_url))
+        stranger = OFREPProvider(base_url=str(client.base_url), timeout=60)
         with pytest.raises(OpenFeatureError):
             await read(stranger.resolve_string_details, "llm.chat.model", "", context)
 

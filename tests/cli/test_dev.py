@@ -74,7 +74,7 @@ def test_dev_announces_what_it_was_given_and_gives_way_to_a_taken_port(start: St
         arguments = ("dev", "--json", "--port", str(port), "--data-dir", str(tmp_path), "--step-seconds", "7")
         product = announced(start(*arguments, OPTIMIZER_API_KEY="my-own-key"))
         assert not product["api"].endswith(f":{port}")
-    assert set(product) == {"api", "temporal", "temporalUi", "key", "dataDir"}
+    assert set(product) == {"api", "grpc", "temporal", "temporalUi", "key", "dataDir"}
     assert (product["dataDir"], product["key"]) == (str(tmp_path), "my-own-key")
     assert health(product["api"])["status"] == "healthy"
     assert httpx.get(product["temporalUi"], timeout=10).status_code == 200
