@@ -8,7 +8,7 @@ LOCK := requirements.lock
 UV := $(BIN)/uv
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: install demo test lint temporal lock openapi proto bench bench-gate bench-anomalies bench-significance bench-analysis bench-decisions bench-watch bench-backtest bench-events bench-stop soak fuzz
+.PHONY: install demo test lint temporal lock openapi proto bench bench-gate bench-anomalies bench-significance bench-analysis bench-decisions bench-watch bench-backtest bench-events bench-stop soak chaos-sdks fuzz
 
 install: $(VENV)/.installed
 
@@ -82,6 +82,10 @@ bench: install
 # Random faults under load, for SOAK_SECONDS (600), by SOAK_SEED (7).
 soak: install
 	SOAK_SECONDS=$${SOAK_SECONDS:-600} SOAK_SEED=$${SOAK_SEED:-7} $(BIN)/pytest --timeout 0 tests/chaos/soak.py
+
+# Every way in while the API server is killed and started again, CONFORMANCE_KILLS (20) times by CONFORMANCE_SEED (7).
+chaos-sdks: install temporal
+	CONFORMANCE_KILLS=$${CONFORMANCE_KILLS:-20} $(BIN)/pytest tests/chaos/test_conformance.py
 
 # Generated requests to the whole API, for FUZZ_SECONDS (600), by FUZZ_SEED (7).
 fuzz: install temporal

@@ -19,7 +19,7 @@ from api.auth import Authenticator
 from api.configs import endpoints as configs
 from api.configs.reader import ConfigReader
 from api.configs.shortcut import ConfigShortcut
-from api.context import API_PREFIX, Bodies, RequestContext
+from api.context import API_PREFIX, MAX_BODIES_BYTES, MAX_BODY_BYTES, Bodies, RequestContext
 from api.deployments import endpoints as deployments
 from api.docs import add_documentation
 from api.events import endpoints as events
@@ -55,9 +55,6 @@ from storage.database import Database
 from storage.intake import Intake
 from storage.snapshot import LiveSnapshot
 
-MAX_BODY_BYTES = 10 * 1024 * 1024
-# Of all that are being received or worked on.
-MAX_BODIES_BYTES = 64 * 1024 * 1024
 DRAIN_SECONDS = 10.0
 # Longer than anything that an endpoint waits for by itself.
 REQUEST_SECONDS = 90.0
@@ -85,7 +82,7 @@ class Application(FastAPI):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.shortcut = reads
+        self.answer_at_once = reads.answer
         """Answers what need not come here at all."""
         self._reports = reports
         self._taking = context(reports)

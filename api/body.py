@@ -3,14 +3,13 @@
 import json
 import math
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 
-from api.auth import Requires
 from api.errors import MalformedBody, UnsupportedMediaType, invalid_request
 from domain.errors import InvalidRequest
 from domain.numbers import number
@@ -49,6 +48,14 @@ def require_json_type(request: Request) -> None:
         raise UnsupportedMediaType(f"Content-Type must be application/json, not {kind or 'absent'}")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise UnsupportedMediaType("Content-Encoding must be identity")
+
+
+@runtime_checkable
+class Requirement(Protocol):
+    """A dependency that settles whether somebody may ask at all."""
+
+    async def authorise(self, request: Request) -> object:
+        """Raises an `OptimizerError` where not."""
 
 
 class StrictRequest(Request):
@@ -96,8 +103,8 @@ def _require_camel_case(body: TypeAdapter[Any], value: Any) -> None:
         raise invalid_request(error) from error
 
 
-def _required(dependant: Dependant) -> Iterator[Requires]:
-    if isinstance(dependant.call, Requires):
+def _required(dependant: Dependant) -> Iterator[Requirement]:
+    if isinstance(dependant.call, Requirement):
         yield dependant.call
     for dependency in dependant.dependencies:
         yield from _required(dependency)

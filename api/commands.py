@@ -8,8 +8,8 @@ from fastapi import Depends, Request, Security
 
 from api.auth import Requires
 from api.idempotency import IdempotencyKey, claim_of
+from domain.idempotency import Claim
 from storage.audit import Actor
-from storage.idempotency import Claim
 from storage.keys import Principal
 
 

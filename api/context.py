@@ -18,6 +18,9 @@ from api.instruments import Instruments
 from domain.errors import InternalError, InvalidRequest, OptimizerError, ServiceUnavailable, TimedOut
 
 API_PREFIX = "/api/v1"
+MAX_BODY_BYTES = 10 * 1024 * 1024
+# Of all that are being received or worked on.
+MAX_BODIES_BYTES = 64 * 1024 * 1024
 # What is counted in place of a status where nobody was there to be answered.
 _CLIENT_GONE = 499
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}\Z")

@@ -1,13 +1,15 @@
 """`Idempotency-Key`: the same request again gets the first answer again."""
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Header, Request
 from fastapi.responses import JSONResponse
 
-from storage.idempotency import Answer, Claim, fingerprint
-from storage.keys import Principal
+from domain.idempotency import Answer, Claim, fingerprint
+
+if TYPE_CHECKING:
+    from storage.keys import Principal
 
 KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
 KEY = re.compile(KEY_PATTERN)
@@ -21,7 +23,7 @@ IdempotencyKey = Annotated[
 ]
 
 
-async def claim_of(request: Request, principal: Principal, key: str | None) -> Claim | None:
+async def claim_of(request: Request, principal: "Principal", key: str | None) -> Claim | None:
     """The caller's claim on this request, None where it brought no key."""
     if key is None:
         return None

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from storage.intake import Intake
+if TYPE_CHECKING:
+    from storage.intake import Intake
 
 
 @dataclass(slots=True)
@@ -51,7 +53,7 @@ class Instruments:
         self.reads = ReadCounts()
         self.registry.register(_ReadsCollector(self.reads))
 
-    def watch(self, intake: Intake) -> None:
+    def watch(self, intake: "Intake") -> None:
         """Tell of an intake as well."""
         self.registry.register(_IntakeCollector(intake))
 
@@ -66,7 +68,7 @@ class Instruments:
 
 
 class _IntakeCollector(Collector):
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: "Intake") -> None:
         self._intake = intake
 
     def collect(self) -> Iterator[Metric]:

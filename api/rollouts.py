@@ -4,8 +4,8 @@ import logging
 
 from api.server import Server
 from domain.errors import ServiceUnavailable
+from domain.idempotency import Claim
 from storage import control, idempotency, rollouts
-from storage.idempotency import Claim
 from workflows import starts
 
 log = logging.getLogger(__name__)

@@ -4,22 +4,36 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Protocol
 
 import uvicorn
+from starlette.types import Receive, Scope, Send
 
-from api.app import Application
-from api.connections import Connection, Connections, Limits, usual_limits
+from api.connections import AnswerAtOnce, Connection, Connections, Limits, usual_limits
 
 DRAIN_SECONDS = 15
 TICKS_PER_SECOND = 10
 
 
+class Servable(Protocol):
+    """An application with what need not come to it."""
+
+    def drain(self) -> None:
+        """End its streams."""
+
+    @property
+    def answer_at_once(self) -> AnswerAtOnce:
+        """Answers plain reads where they arrive."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
 class ApiServer(uvicorn.Server):
     """A uvicorn server that leaves signals to its caller, and says when it is `up`."""
 
-    def __init__(self, config: uvicorn.Config, app: Application, limits: Limits) -> None:
+    def __init__(self, config: uvicorn.Config, app: Servable, limits: Limits) -> None:
         super().__init__(config)
-        self.server_state: Connections = Connections(app.shortcut.answer, limits)
+        self.server_state: Connections = Connections(app.answer_at_once, limits)
         self._drain = app.drain
         self.up = asyncio.Event()
 
@@ -48,7 +62,7 @@ class ApiServer(uvicorn.Server):
 
 
 def server_for(
-    app: Application, *, host: str = "127.0.0.1", port: int = 0, limits: Limits | None = None
+    app: Servable, *, host: str = "127.0.0.1", port: int = 0, limits: Limits | None = None
 ) -> ApiServer:
     """A server that is not running yet: `await server.serve()`, and `should_exit = True` to drain and end it.
 

@@ -23,11 +23,11 @@ from bench import history
 from bench.gates import Gate, concluded
 from bench.load import reports
 from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS, MetricsQuery
+from domain.idempotency import Answer
 from domain.series import answer
 from infra.embedded import EmbeddedStack
 from storage import analytics, observations
 from storage.database import Database
-from storage.idempotency import Answer
 from storage.intake import Intake
 from storage.migrations import upgrade
 

@@ -1,5 +1,6 @@
 """Sockets to listen on."""
 
+import errno
 import socket
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,25 @@ def bind(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=BACKLOG)
 
 
+def bind_loopback(port: int) -> list[socket.socket]:
+    """Sockets that listen on one port of this machine, by IPv4 and, where it has that, by IPv6.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    first = bind("127.0.0.1", port)
+    if not socket.has_ipv6:
+        return [first]
+    try:
+        return [first, bind("::1", first.getsockname()[1])]
+    except OSError as error:
+        # What `localhost` means is not to be another program's, whichever address a client takes.
+        if error.errno == errno.EADDRINUSE:
+            first.close()
+            raise
+        return [first]
+
+
 def address_of(listener: socket.socket) -> str:
     """The URL at which a client on this machine reaches a listener."""
     host, port = listener.getsockname()[:2]
@@ -40,7 +60,7 @@ def bind_grpc(settings: Settings) -> "GrpcServer | None":
     if not settings.grpc:
         return None
     # Imported here, so that no other command waits for it.
-    from api.app import MAX_BODY_BYTES
+    from api.context import MAX_BODY_BYTES
     from api.grpc.server import GrpcServer
 
     # gRPC would say in its own log alone what is wrong with the address.

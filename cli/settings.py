@@ -4,8 +4,18 @@ import os
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -13,12 +23,11 @@ from pydantic_settings import (
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from domain.addresses import names_private_host
 from domain.policy import STEP_SECONDS
 from domain.rate_limits import RateLimits
+from domain.scope import ServiceName
 from domain.webhooks import WebhookRequest
 
 PREFIX = "OPTIMIZER_"
@@ -33,6 +42,10 @@ class SettingsError(Exception):
 def _postgresql(url: str | None) -> str | None:
     if url is None:
         return None
+    # Here, so that what has no database does without its library.
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         driver = make_url(url).get_backend_name()
     except ArgumentError:
@@ -48,9 +61,31 @@ def _redis(url: str | None) -> str | None:
     return url
 
 
+def _http(url: str | None) -> str | None:
+    parts = urlsplit(url or "")
+    if url is not None and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ValueError("must be http://host:port or https://host")
+    return url
+
+
 def _shared(name: str) -> AliasChoices:
     """A setting whose environment variable is that of the other system, without our prefix."""
     return AliasChoices(name.upper(), name)
+
+
+class SidecarSettings(BaseModel):
+    """Of `llm-optimizer sidecar` alone. `service` is whose configuration `/config/current` tells.
+
+    `spool_items` and `spool_bytes` are what may wait on disk for the server at most.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    upstream: Annotated[str | None, AfterValidator(_http)] = None
+    port: Annotated[int, Field(ge=0, le=65535)] = 9090
+    service: ServiceName | None = None
+    spool_items: Annotated[int, Field(ge=1)] = 1_000_000
+    spool_bytes: Annotated[int, Field(ge=1)] = 512 * 1024 * 1024
 
 
 class Settings(BaseSettings):
@@ -86,6 +121,7 @@ class Settings(BaseSettings):
     grpc_port: Annotated[int, Field(ge=0, le=65535)] = 50051
     step_seconds: Annotated[float, Field(ge=0.1, le=30 * 86_400)] = STEP_SECONDS
     rate_limits: RateLimits = RateLimits()
+    sidecar: SidecarSettings = SidecarSettings()
     webhooks: list[WebhookRequest] | None = None
     webhooks_allow_private: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"

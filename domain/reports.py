@@ -132,6 +132,14 @@ class Batch(Generic[Report]):
     accepted: list[Report]
     rejected: list[Rejection]
 
+    @property
+    def answer(self) -> dict[str, Any]:
+        """What whoever sent it is told."""
+        told: dict[str, Any] = {"accepted": len(self.accepted), "rejected": len(self.rejected)}
+        if self.rejected:
+            told["errors"] = [{"index": bad.index, "reason": bad.reason} for bad in self.rejected]
+        return told
+
 
 class BatchTooLarge(InvalidRequest):
     """More items than one batch may have."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from domain.errors import OptimizerError
-from storage.idempotency import Answer, Claim
+from domain.idempotency import Answer, Claim
 from storage.samples import Row
 
 if TYPE_CHECKING:

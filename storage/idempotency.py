@@ -1,14 +1,13 @@
 """Idempotency keys: the first answer to a POST, kept for 24 hours in the transaction of its change."""
 
-import hashlib
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.errors import Conflict
+from domain.idempotency import Answer, Claim
 from storage.tables import IdempotencyKey
 
 if TYPE_CHECKING:
@@ -18,28 +17,6 @@ KEPT_HOURS = 24
 # A principal's name that no caller can have.
 _WRITERS = "writer"
 _AGE = f"interval '{KEPT_HOURS} hours'"
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A caller's key for one request, and a fingerprint of the request itself."""
-
-    principal: str
-    key: str
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a request was answered with."""
-
-    status: int
-    body: dict[str, Any]
-
-
-def fingerprint(target: str, body: bytes) -> str:
-    """Tells requests apart: `target` is the method, path and query."""
-    return hashlib.sha256(target.encode() + b"\0" + body).hexdigest()
 
 
 async def earlier_answer(session: AsyncSession, claim: Claim | None) -> Answer | None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from domain.errors import Conflict, DatabaseError, InternalError, RateLimited, ServiceUnavailable
+from domain.idempotency import Answer, Claim
 from domain.reports import MetricReport, QualityEvaluation
 from storage import samples
 from storage.batch import Batch, Group, Newness, Outcome
 from storage.copying import Copier
 from storage.database import Database, unreachable_as_database_error
-from storage.idempotency import Answer, Claim, known_answer
+from storage.idempotency import known_answer
 from storage.samples import PriceOverride
 
 Ack = Literal["commit", "buffer"]

@@ -1,28 +1,14 @@
 """What goes on at present, over all services."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.deployment import OPEN_STATUSES
+from domain.loop import LoopState
 from storage import control
 from storage.tables import Optimization, Rollout
-
-LoopState = Literal[
-    "IDLE",
-    "COLLECTING",
-    "ANALYZING",
-    "DECIDING",
-    "VALIDATING",
-    "DEPLOYING",
-    "MONITORING",
-    "ROLLING_BACK",
-    "PAUSED",
-    "STOPPED",
-    "ERROR",
-]
 
 _CONTROL: dict[str, LoopState] = {"stopped": "STOPPED", "paused": "PAUSED"}
 _PHASES: dict[str, LoopState] = {

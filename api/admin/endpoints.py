@@ -13,8 +13,8 @@ from api.commands import AdminCommand, Command, EmergencyCommand
 from api.idempotency import json_answer
 from api.server import Server, ServerDep
 from domain.base import Message
+from domain.idempotency import Answer
 from storage import audit, control, idempotency
-from storage.idempotency import Answer
 from storage.overview import OpenWork, open_work
 from workflows.messages import ControlSignal
 

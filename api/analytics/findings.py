@@ -20,10 +20,10 @@ from domain.analytics import AskedMetric
 from domain.base import Message
 from domain.baseline import Baseline, BaselineResponse, GoldenRequest
 from domain.conditions import Severity, Window
+from domain.idempotency import Answer
 from domain.metrics import canonical
 from domain.scope import ServiceName
 from storage import analysis, audit, baselines, idempotency
-from storage.idempotency import Answer
 from storage.tables import AnomalyEpisode, ChangeRecord, TrendRecord
 
 router = APIRouter(prefix="/analytics", tags=["analytics"], route_class=StrictRoute)

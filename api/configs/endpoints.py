@@ -1,7 +1,7 @@
 """`/config`: what is served, changes by hand, versions."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
@@ -10,7 +10,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from api.auth import ConfigReader, Reader
 from api.body import StrictRoute
 from api.commands import WriteCommand
-from api.configs.reader import MAX_UNIT, ReadTarget, Rendered, matches, target_of
+from api.configs.reader import ReadTarget, target_of
+from api.configs.rendering import READ, IfNoneMatch, Unit, respond
 from api.configs.schemas import (
     ConfigDiff,
     ConfigResponse,
@@ -36,27 +37,21 @@ from storage.tables import ConfigVersion
 
 router = APIRouter(prefix="/config", tags=["config"], route_class=StrictRoute)
 
-IfNoneMatch = Annotated[str | None, Header(description="The ETag of the answer that the caller has.")]
-Unit = Annotated[
-    str | None,
-    Query(max_length=MAX_UNIT, description="Who is served; the same unit keeps its configuration."),
-]
 IfMatch = Annotated[
     str | None,
     Header(min_length=1, description="An ETag of a read or a version: change nothing if another is served."),
 ]
-_READ: dict[int | str, dict[str, Any]] = {304: {"description": "The caller has the present answer."}}
 
 
-@router.get("/current", response_model=ConfigResponse, responses=_READ)
+@router.get("/current", response_model=ConfigResponse, responses=READ)
 async def get_current_config(
     server: ServerDep, _: ConfigReader, unit: Unit = None, if_none_match: IfNoneMatch = None
 ) -> Response:
     """The global configuration. Without a unit each answer draws by the share of a rollout that runs."""
-    return _respond(server.configs.read(target_of(None, None, unit)), if_none_match)
+    return respond(server.configs.read(target_of(None, None, unit)), if_none_match)
 
 
-@router.get("/service/{service}", response_model=ServiceConfigResponse, responses=_READ)
+@router.get("/service/{service}", response_model=ServiceConfigResponse, responses=READ)
 async def get_service_config(
     server: ServerDep,
     _: ConfigReader,
@@ -66,7 +61,7 @@ async def get_service_config(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The configuration of a service, or of one of its endpoints; its own or what it inherits."""
-    return _respond(server.configs.read(target_of(service, endpoint, unit)), if_none_match)
+    return respond(server.configs.read(target_of(service, endpoint, unit)), if_none_match)
 
 
 def _target(
@@ -87,13 +82,6 @@ async def stream_config(
     """`event: config` with the answer of the read, at once and at each change, within a second."""
     async for rendered in follow(stream, target):
         yield ServerSentEvent(event="config", raw_data=rendered.body.decode())
-
-
-def _respond(rendered: Rendered, if_none_match: str | None) -> Response:
-    unchanged = if_none_match is not None and matches(if_none_match, rendered.etag)
-    response = Response(b"" if unchanged else rendered.body, status_code=304 if unchanged else 200)
-    response.raw_headers = list(rendered.unchanged_headers if unchanged else rendered.headers)
-    return response
 
 
 @router.post("/update", response_model=ConfigUpdateResponse, response_model_exclude_none=True)

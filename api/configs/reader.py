@@ -1,14 +1,12 @@
 """Configuration answers, rendered once per change and scope."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, unquote_plus
+from urllib.parse import parse_qsl, unquote_plus
 
-import msgspec
-
-from api.context import API_PREFIX, lines_of
+from api.configs.rendering import MAX_UNIT, Rendered, render
+from api.context import API_PREFIX
 from domain.errors import InvalidRequest, NotFound, OptimizerError
 from domain.scope import GLOBAL, Scope, scope_of
 from domain.serving import Canary, Resolution, Served, overrides, takes_canary
@@ -17,23 +15,10 @@ from storage.snapshot import LiveSnapshot, Snapshot
 PREFIX = f"{API_PREFIX}/config/"
 CACHED_ANSWERS = 5_000
 CACHED_ADDRESSES = 10_000
-MAX_UNIT = 1024
 MAX_ADDRESS = 8192
 _CURRENT, _SERVICE = f"{PREFIX}current".encode(), f"{PREFIX}service/".encode()
 _UNIT = b"unit="
 _BEFORE_UNIT = (b"?", b"&")
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A body with its strong ETag; the headers also as the lines that are sent."""
-
-    body: bytes
-    etag: str
-    headers: tuple[tuple[bytes, bytes], ...]
-    unchanged_headers: tuple[tuple[bytes, bytes], ...]
-    lines: bytes
-    unchanged_lines: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,20 +158,6 @@ def target_of(service: str | None, endpoint: str | None, unit: str | None) -> Re
     return ReadTarget(scope_of(service, endpoint), service is not None, unit)
 
 
-def version_of_etag(etag: str) -> str:
-    """The version that an ETag of `read` carries, or the tag itself where it is a version's name."""
-    tag = etag.strip().removeprefix("W/").strip('"')
-    name, separator, digest = tag.rpartition(";")
-    return unquote(name if separator and len(digest) == _DIGEST else tag)
-
-
-def matches(if_none_match: str, etag: str) -> bool:
-    """Whether a client that sent this `If-None-Match` has the representation of this ETag."""
-    return if_none_match == etag or any(
-        candidate.strip().removeprefix("W/") in (etag, "*") for candidate in if_none_match.split(",")
-    )
-
-
 def _render(current: Snapshot, target: ReadTarget) -> _Answers:
     resolution = current.serving.resolve(target.scope)
     if resolution is None:
@@ -217,9 +188,6 @@ def _rollout(resolution: Resolution, canary: Canary) -> dict[str, Any]:
     }
 
 
-_DIGEST = 16
-
-
 def _rendered(
     target: ReadTarget, served: Served, base: Served | None, rollout: Mapping[str, Any] | None
 ) -> Rendered:
@@ -233,13 +201,4 @@ def _rendered(
         answer |= {"appliedAt": served.applied_at, "appliedBy": served.applied_by}
     if rollout is not None:
         answer["rollout"] = rollout
-    body = msgspec.json.encode(answer)
-    digest = hashlib.sha256(body).hexdigest()[:_DIGEST]
-    etag = f'"{quote(served.version, safe="@:/.")};{digest}"'
-    tag = (b"etag", etag.encode())
-    headers = (
-        tag,
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    )
-    return Rendered(body, etag, headers, (tag,), lines_of(headers), lines_of((tag,)))
+    return render(answer)

@@ -7,7 +7,8 @@ application that is refused its configuration has nothing to call its model with
 from collections.abc import Sequence
 
 from api.auth import Authenticator
-from api.configs.reader import PREFIX, ConfigReader, matches
+from api.configs.reader import PREFIX, ConfigReader
+from api.configs.rendering import matches
 from api.context import request_id_from
 from api.instruments import ReadCounts
 

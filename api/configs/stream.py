@@ -4,7 +4,8 @@ import secrets
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
-from api.configs.reader import ReadTarget, Rendered
+from api.configs.reader import ReadTarget
+from api.configs.rendering import Rendered
 from api.streaming import Stream
 from domain.errors import NotFound
 

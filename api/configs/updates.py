@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.commands import Command
-from api.configs.reader import version_of_etag
+from api.configs.rendering import version_of_etag
 from api.configs.schemas import ConfigRollbackRequest, ConfigUpdateRequest, ConfigUpdateResponse
 from api.rollouts import start_rollout
 from api.server import Server
 from domain.config import LLMConfig
 from domain.deployment import OPEN_STATUSES
 from domain.errors import ConstraintViolation, DeploymentFailed, InvalidRequest, PreconditionFailed
+from domain.idempotency import Answer
 from domain.plan import ValidationResult
 from domain.policy import ServicePolicy, Strategy
 from domain.scope import Scope, parse_scope, scope_of
 from storage import audit, changes, configs, idempotency, observations, rollouts, services
 from storage.events import alert
-from storage.idempotency import Answer
 from storage.tables import ConfigVersion
 from storage.validation import validate
 

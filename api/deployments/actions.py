@@ -19,8 +19,8 @@ from api.server import Server
 from api.temporal import rpc_errors
 from domain.deployment import OPEN_STATUSES, Deployment
 from domain.errors import Conflict, NotFound, RollbackFailed, ServiceUnavailable, TimedOut
+from domain.idempotency import Answer
 from storage import audit, deployments, idempotency, rollback, rollouts
-from storage.idempotency import Answer
 from storage.tables import Rollout
 from workflows import messages as m
 from workflows import starts

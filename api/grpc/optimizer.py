@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncGenerator
 
-from api.configs.reader import MAX_UNIT, ReadTarget, Rendered, target_of
+from api.configs.reader import ReadTarget, target_of
+from api.configs.rendering import MAX_UNIT, Rendered
 from api.configs.stream import follow
 from api.grpc.calls import Call, Service, Streaming, Unary, parsed
 from api.grpc.messages import config_response, item_of, metrics_response
@@ -18,7 +19,7 @@ from api.reports.taking import take_items
 from api.server import Server
 from api.streaming import Stream
 from domain.errors import InvalidRequest, ServiceUnavailable, Unauthorized
-from storage.idempotency import Claim, fingerprint
+from domain.idempotency import Claim, fingerprint
 
 CACHED_MESSAGES = 5_000
 

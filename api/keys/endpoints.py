@@ -15,8 +15,8 @@ from api.server import ServerDep
 from domain.base import MAX_MILLIS, Message
 from domain.config import Name
 from domain.errors import Conflict, InvalidRequest
+from domain.idempotency import Answer, Claim
 from storage import audit, idempotency, keys
-from storage.idempotency import Answer, Claim
 from storage.keys import KeyScope
 from storage.tables import ApiKey
 

@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.auth import ConfigReader, Reader
 from api.body import StrictRoute
-from api.configs.reader import MAX_UNIT, matches
+from api.configs.rendering import MAX_UNIT, matches
 from api.ofrep.errors import TargetingKeyMissing
 from api.ofrep.flags import evaluate, lapses_in, select
 from api.ofrep.schemas import BulkEvaluation, EvaluationRequest, FlagEvaluation

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from api.configs.reader import ConfigReader, ReadTarget, Rendered, target_of
+from api.configs.reader import ConfigReader, ReadTarget, target_of
+from api.configs.rendering import Rendered
 from domain.errors import InvalidRequest, NotFound
 from domain.scope import parse_scope
 from domain.serving import ServingTable

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.configs.reader import MAX_UNIT
+from api.configs.rendering import MAX_UNIT
 from domain.base import Message
 
 Scalar = str | float | bool

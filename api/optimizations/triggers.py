@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.commands import Command
 from api.server import Server
 from domain.errors import OptimizationFailed, ServiceUnavailable
+from domain.idempotency import Answer, Claim
 from domain.optimization import OptimizationRequest, OptimizationResponse
 from storage import audit, control, idempotency, optimizations, overview
-from storage.idempotency import Answer, Claim
 from storage.tables import Optimization
 from workflows import starts
 

@@ -18,8 +18,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from api.otlp import counting, points, spans
 from api.otlp.batches import Item, Problems
 from api.server import Server
+from domain.idempotency import Answer
 from domain.reports import Batch, MetricReport, QualityEvaluation, check_metrics, check_quality
-from storage.idempotency import Answer
 from storage.telemetry import NewSpans, NewSteps, standing
 
 T = TypeVar("T")

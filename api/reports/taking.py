@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from api.server import Server
+from domain.idempotency import Answer, Claim
 from domain.reports import (
     Batch,
     MetricReport,
@@ -12,7 +13,6 @@ from domain.reports import (
     parse_metrics,
     parse_quality,
 )
-from storage.idempotency import Answer, Claim
 from storage.intake import Ack
 
 Report = TypeVar("Report", MetricReport, QualityEvaluation)
@@ -48,9 +48,7 @@ async def take_quality(server: Server, body: bytes, claim: Claim | None, ack: Ac
 
 
 def _answer(batch: Batch[Report], ack: Ack) -> Answer:
-    body: dict[str, Any] = {"accepted": len(batch.accepted), "rejected": len(batch.rejected)}
-    if batch.rejected:
-        body["errors"] = [{"index": bad.index, "reason": bad.reason} for bad in batch.rejected]
+    body = batch.answer
     if ack == "buffer":
         body["ack"] = ack
     return Answer(200, body)

@@ -7,19 +7,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from api.auth import Reader
 from api.body import StrictRoute
 from api.server import ServerDep
-from api.system.health import HealthResponse
-from api.system.status import StatusResponse
-from domain.base import Message
+from api.system.schemas import HealthResponse, Probe, StatusResponse
 from domain.errors import ServiceUnavailable
 
 router = APIRouter(tags=["system"], route_class=StrictRoute)
 probes = APIRouter(tags=["system"], route_class=StrictRoute)
-
-
-class Probe(Message):
-    """All is well."""
-
-    status: str = "ok"
 
 
 @router.get("/health", response_model_exclude_none=True)

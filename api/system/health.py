@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Literal
 
 import psutil
 from redis.asyncio import Redis
@@ -13,8 +12,8 @@ from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
+from api.system.schemas import HealthCheck, HealthResponse, Status
 from api.temporal import Temporal
-from domain.base import Message
 from storage.database import Database
 from workflows import ids
 
@@ -23,26 +22,6 @@ KEPT_SECONDS = 1.0
 LOW_DISK_BYTES = 512 * 1024 * 1024
 # A poll lasts a minute at most: a worker that has begun none for longer is gone.
 POLLER_SECONDS = 90.0
-
-Status = Literal["healthy", "degraded", "unhealthy"]
-
-
-class HealthCheck(Message):
-    """One thing that the server leans on; `latency` in ms."""
-
-    name: str
-    healthy: bool
-    message: str | None = None
-    latency: float | None = None
-
-
-class HealthResponse(Message):
-    """`unhealthy` without PostgreSQL, `degraded` when anything else is amiss; `uptime` in ms."""
-
-    status: Status
-    version: str
-    uptime: int
-    checks: list[HealthCheck]
 
 
 class Unwell(Exception):

@@ -4,61 +4,20 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 import psutil
 from temporalio.client import ScheduleListDescription
 
+from api.system.schemas import ControlLoop, Deployments, Metrics, Resources, StatusResponse
 from api.temporal import Temporal, rpc_errors
-from domain.base import Message
 from domain.errors import OptimizerError
 from storage.database import Database
 from storage.intake import Intake
-from storage.overview import LoopState, overview
+from storage.overview import overview
 from workflows import ids
 
 SCHEDULES_KEPT_SECONDS = 10.0
 LIST_SECONDS = 3.0
-
-
-class ControlLoop(Message):
-    """The busiest state over all services; the last and the next run in ms, 0 where there is none."""
-
-    state: LoopState
-    last_run: int
-    next_run: int
-
-
-class Deployments(Message):
-    """Rollouts that are under way, and that wait to begin."""
-
-    active: int
-    pending: int
-
-
-class Metrics(Message):
-    """Of this process: reports that wait, reports per second, the last commit in ms, 0 for never."""
-
-    buffer_size: int
-    ingestion_rate: float
-    last_flush: int
-
-
-class Resources(Message):
-    """Of this process."""
-
-    memory_usage_mb: float
-    cpu_usage_percent: float
-
-
-class StatusResponse(Message):
-    """What the system is doing."""
-
-    mode: Literal["sidecar", "standalone", "daemon"]
-    control_loop: ControlLoop
-    deployments: Deployments
-    metrics: Metrics
-    resources: Resources
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from api.server import Server, ServerDep
 from domain.addresses import names_private_host
 from domain.base import Message
 from domain.errors import InvalidRequest
+from domain.idempotency import Answer
 from domain.webhooks import DeliveryResponse, DeliveryStatus, WebhookRequest, WebhookResponse
 from storage import audit, deliveries, idempotency, webhooks
-from storage.idempotency import Answer
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=StrictRoute)
 

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
-from api.app import MAX_BODY_BYTES
+from api.context import MAX_BODY_BYTES
 from api.grpc import optimizer_pb2
 from api.grpc.errors import DOMAIN
 from api.grpc.server import GrpcServer

@@ -1,4 +1,7 @@
-"""A small LLM provider that speaks OpenAI's chat completions."""
+"""A small LLM provider that speaks OpenAI's chat completions.
+
+A call takes the tokens that its `metadata` says (`prompt_tokens`, `completion_tokens`), else the usual.
+"""
 
 import json
 import threading
@@ -34,10 +37,13 @@ class _Provider(BaseHTTPRequestHandler):
         if asked["model"] == FAILING:
             self._answer(429, {"error": {"message": "slow down", "type": "rate_limit", "code": "slow"}})
             return
+        told = asked.get("metadata", {})
+        prompt = int(told.get("prompt_tokens", PROMPT_TOKENS))
+        completion = int(told.get("completion_tokens", COMPLETION_TOKENS))
         usage = {
-            "prompt_tokens": PROMPT_TOKENS,
-            "completion_tokens": COMPLETION_TOKENS,
-            "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
         }
         message = {"role": "assistant", "content": "an answer that nobody else may read"}
         self._answer(

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf.json_format import MessageToDict
 
-from api.configs.reader import MAX_UNIT
+from api.configs.rendering import MAX_UNIT
 from api.grpc.optimizer_pb2 import ConfigRequest, ConfigStreamRequest, Metric, MetricsRequest
 from domain.assignment import assigned_to_canary
 from domain.config import LLMConfig

@@ -11,7 +11,7 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import FlagNotFoundError, InvalidContextError, OpenFeatureError
 from openfeature.flag_evaluation import Reason
 
-from api.app import MAX_BODY_BYTES
+from api.context import MAX_BODY_BYTES
 from domain.assignment import assigned_to_canary
 from domain.rate_limits import RateLimits
 from storage import configs

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from starlette.types import Receive, Scope, Send
 
 from api.context import Bodies, RequestContext
+from api.failures import failure
 from api.instruments import Instruments
 from storage.database import Database
 from tests.api.answers import done, refused
@@ -49,6 +50,6 @@ async def test_an_answer_that_has_begun_takes_its_time() -> None:
         await asyncio.sleep(0.2)
         await send({"type": "http.response.body", "body": b"late"})
 
-    limited = RequestContext(stream, instruments=Instruments(), bodies=Bodies(1, 1), seconds=0.05)
+    limited = RequestContext(stream, instruments=Instruments(), bodies=Bodies(1, 1), seconds=0.05, failure=failure)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(limited), base_url="http://here") as client:
         assert (await client.get("/")).content == b"late"

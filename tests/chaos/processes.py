@@ -1,4 +1,4 @@
-"""`llm-optimizer worker` and `serve` as processes that can be killed."""
+"""`llm-optimizer worker`, `serve` and `sidecar` as processes that can be killed."""
 
 import asyncio
 import os
@@ -65,6 +65,21 @@ class Process:
     def thaw(self) -> None:
         assert self._process is not None
         self._process.send_signal(SIGCONT)
+
+
+@asynccontextmanager
+async def sidecar_process(
+    stack: EmbeddedStack, folder: Path, upstream: str
+) -> AsyncIterator[tuple[Process, str]]:
+    """A sidecar likewise, with the address that it keeps; what it has on disk is in the folder."""
+    port = ports.choose(None)
+    options = ("--upstream", upstream, "--port", str(port), "--data-dir", str(folder))
+    sidecar = Process(stack, folder / "sidecar.log", "sidecar", *options)
+    await sidecar.start()
+    try:
+        yield sidecar, f"http://127.0.0.1:{port}"
+    finally:
+        await sidecar.kill()
 
 
 @asynccontextmanager

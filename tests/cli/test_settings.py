@@ -145,3 +145,16 @@ def test_private_webhooks_may_be_allowed(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_what_a_command_needs_is_named() -> None:
     with pytest.raises(SettingsError, match="DATABASE_URL, TEMPORAL_ADDRESS"):
         require(load(), "database_url", "temporal_address")
+
+
+def test_the_sidecars_settings_are_its_own_and_arguments_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTIMIZER_SIDECAR__UPSTREAM", "https://optimizer.example")
+    monkeypatch.setenv("OPTIMIZER_SIDECAR__SPOOL_ITEMS", "7")
+    settings = load(sidecar={"port": 1234}).sidecar
+    assert (settings.upstream, settings.port, settings.spool_items) == ("https://optimizer.example", 1234, 7)
+    assert load().sidecar.port == 9090
+    monkeypatch.setenv("OPTIMIZER_SIDECAR__SERVICE", "no service")
+    with pytest.raises(SettingsError, match="OPTIMIZER_SIDECAR__SERVICE"):
+        load()
+    with pytest.raises(SettingsError, match="must be http"):
+        load(sidecar={"upstream": "optimizer:8080"})

@@ -3,15 +3,12 @@
 import json
 import os
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-from tests.sdks.tools import need, run
+from tests.sdks.typescript import built_module
 
-SDK = Path(__file__).parents[2] / "sdks" / "typescript"
 CALLS = 40
 UNITS = 200
 PROGRAM = """
@@ -69,17 +66,8 @@ process.stdin.destroy();
 """
 
 
-@pytest.fixture(scope="module")
-def module() -> Path:
-    """The built SDK."""
-    need("node", "npm")
-    for command in (("npm", "ci", "--no-audit", "--no-fund"), ("npm", "run", "build")):
-        run(*command, cwd=SDK)
-    return SDK / "dist" / "esm" / "index.js"
-
-
-def test_reports_are_counted_and_units_get_the_servers_arm(product: dict[str, Any], module: Path) -> None:
-    program = PROGRAM % {"module": module.as_uri(), "calls": CALLS, "units": UNITS}
+def test_reports_are_counted_and_units_get_the_servers_arm(product: dict[str, Any]) -> None:
+    program = PROGRAM % {"module": built_module().as_uri(), "calls": CALLS, "units": UNITS}
     process = subprocess.Popen(
         ["node", "--input-type=module", "--eval", program],
         stdin=subprocess.PIPE,

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from domain.errors import Conflict
+from domain.idempotency import Answer, Claim, fingerprint
 from storage import idempotency
 from storage.database import Database
-from storage.idempotency import Answer, Claim, fingerprint
 
 CLAIM = Claim("key_1", "k", fingerprint("POST /x", b"{}"))
 

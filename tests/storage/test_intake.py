@@ -12,11 +12,11 @@ import pytest
 import pytest_asyncio
 
 from domain.errors import Conflict, DatabaseError, InternalError, RateLimited, ServiceUnavailable
+from domain.idempotency import Answer, Claim
 from domain.policy import CandidateModel
 from domain.reports import MetricReport, QualityEvaluation
 from infra.embedded import EmbeddedStack
 from storage.database import Database
-from storage.idempotency import Answer, Claim
 from storage.intake import Intake
 from storage.partitions import drop_partitions, ensure_partitions
 

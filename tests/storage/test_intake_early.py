@@ -11,9 +11,9 @@ import pytest_asyncio
 from sqlalchemy.engine import make_url
 
 from domain.errors import Conflict, DatabaseError, RateLimited, ServiceUnavailable
+from domain.idempotency import Answer, Claim
 from infra.embedded import EmbeddedStack
 from storage.database import Database
-from storage.idempotency import Answer, Claim
 from storage.intake import Intake
 from tests.chaos.proxy import Proxy, proxy_to
 from tests.storage.test_intake import metric

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
+from domain.idempotency import Answer
 from domain.reports import MetricReport
 from domain.spans import SpanMark
 from domain.telemetry import SeriesState
 from storage import telemetry
 from storage.database import Database
-from storage.idempotency import Answer
 from storage.intake import Intake
 from storage.telemetry import NewSpans, NewSteps, SeriesStep, standing
 

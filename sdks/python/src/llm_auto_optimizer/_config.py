@@ -101,11 +101,15 @@ class Rollout:
 
 @dataclass(frozen=True)
 class ScopeAnswer:
-    """What the server says of a scope: the configuration, the rollout if one runs, and the answer's ETag."""
+    """What the server says of a scope: the configuration, the rollout if one runs, and the answer's ETag.
+
+    `body` is the answer itself, None where it did not come from the server.
+    """
 
     config: Config
     rollout: Rollout | None
     etag: str | None
+    body: Mapping[str, Any] | None = None
 
     @property
     def lasting(self) -> Config:
@@ -143,6 +147,7 @@ def parse_scope_answer(body: Any, *, etag: str | None, server_ms: float, receive
         config=Config.from_answer(body),
         rollout=None if rollout is None else _parse_rollout(rollout, server_ms, received_at),
         etag=etag,
+        body=body,
     )
 
 
