@@ -50,6 +50,8 @@ async def test_an_answer_that_has_begun_takes_its_time() -> None:
         await asyncio.sleep(0.2)
         await send({"type": "http.response.body", "body": b"late"})
 
-    limited = RequestContext(stream, instruments=Instruments(), bodies=Bodies(1, 1), seconds=0.05, failure=failure)
+    limited = RequestContext(
+        stream, instruments=Instruments(), bodies=Bodies(1, 1), seconds=0.05, failure=failure
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(limited), base_url="http://here") as client:
         assert (await client.get("/")).content == b"late"
