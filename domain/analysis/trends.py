@@ -56,7 +56,9 @@ class Trend(Message):
     forecast: list[ForecastPoint]
 
 
-def trend(metric: str, times: Sequence[int], values: Sequence[float]) -> Trend | None:
+def trend(
+    metric: str, times: Sequence[int] | NDArray[np.int64], values: Sequence[float] | NDArray[np.float64]
+) -> Trend | None:
     """The trend of a metric whose daily cycle was taken off (`deseasonalised`); times in ms, in any order.
 
     Unusable values are left out (`Series.of`); more than 120 points are averaged to at most 120. rho comes
