@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,7 @@ async def measure(database: Database, rounds: int) -> dict[str, Any]:
         "quarterInDays": _asked(minute - 90 * DAY_MS, minute, "latency.p95", "cost.avg", interval=DAY_MS),
     }
     others = {
-        name: await _median(rounds, lambda query=query: _answered(database, query))
-        for name, query in asked.items()
+        name: await _median(rounds, partial(_answered, database, query)) for name, query in asked.items()
     }
     observing = await _median(rounds, lambda: _observed(database, now))
     return {

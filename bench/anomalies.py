@@ -122,7 +122,7 @@ def judged(generated: Generated, name: str, grace_ms: int = COOLDOWN_MS) -> Figu
 def _run(task: Task | Labelled) -> dict[str, Figures]:
     if isinstance(task, Labelled):
         windows = [Injected("window", first, last + 1) for first, last in task.windows]
-        labelled = Generated(task, task.name, windows, np.zeros(0), None)
+        labelled = Generated(task, task.name, windows, np.zeros(0, dtype=np.int64), None)
         return {name: judged(labelled, name, grace_ms=0) for name in DETECTORS}
     rng = np.random.default_rng([task.seed, task.number])
     generated = generate(task.base, task.weeks, METRICS[task.number % len(METRICS)], rng)

@@ -15,12 +15,12 @@ async def serve(port: int, size: int) -> None:
     """Serve until the process is ended."""
     answer = bytes(size)
 
-    async def call(_: bytes, context: grpc.aio.ServicerContext) -> bytes:  # type: ignore[type-arg]
+    async def call(_: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
         return answer
 
     server = grpc.aio.server()
-    handlers = {"Call": grpc.unary_unary_rpc_method_handler(call)}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("bare.Bare", handlers)])
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(call)
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("bare.Bare", {"Call": handler})])
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     print(f"serving 127.0.0.1:{port}", file=sys.stderr, flush=True)

@@ -10,9 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from bench.nab import Labelled, Window, probation
+
+Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
 STEP_SECONDS = 300
 PER_DAY = 86_400 // STEP_SECONDS
@@ -70,16 +74,16 @@ class Generated:
     series: Labelled
     metric: str
     injected: list[Injected]
-    requests: np.ndarray
-    errors: np.ndarray | None
+    requests: Counts
+    errors: Counts | None
 
 
 @dataclass(frozen=True)
 class Profile:
     """What anomalies do to a series: the factor on its level, and load that is out of its cycle."""
 
-    size: np.ndarray
-    frozen_load: np.ndarray
+    size: Array
+    frozen_load: Array
 
 
 def generate(base: Base, weeks: float, metric: str, rng: np.random.Generator) -> Generated:
@@ -109,21 +113,17 @@ def generate(base: Base, weeks: float, metric: str, rng: np.random.Generator) ->
     return _without_gaps(metric, t, v, injected, requests, errors, kept)
 
 
-def _latency(
-    service: Base, requests: np.ndarray, load: np.ndarray, size: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def _latency(service: Base, requests: Counts, load: Array, size: Array, rng: np.random.Generator) -> Array:
     n = len(requests)
     m = np.maximum(requests, 1)
     # The k-th smallest of m uniform numbers is beta-distributed, so no request has to be drawn.
     k = np.ceil(0.95 * m)
-    p95 = np.exp(service.latency_sigma * ndtri(rng.beta(k, m - k + 1)))
+    p95: Array = np.exp(service.latency_sigma * ndtri(rng.beta(k, m - k + 1)))
     level = service.latency_ms * load**0.25
     return level * _autocorrelated(n, 0.85, 0.08, rng) * p95 * _outliers(n, rng) * size
 
 
-def _cost(
-    service: Base, requests: np.ndarray, load: np.ndarray, size: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def _cost(service: Base, requests: Counts, load: Array, size: Array, rng: np.random.Generator) -> Array:
     n = len(requests)
     m = np.maximum(requests, 1)
     each = np.exp(service.cost_sigma * (rng.standard_normal(m.sum()) - service.cost_sigma / 2))
@@ -132,17 +132,16 @@ def _cost(
     return level * _autocorrelated(n, 0.95, 0.05, rng) * mean * _outliers(n, rng) * size
 
 
-def _quality(
-    service: Base, requests: np.ndarray, load: np.ndarray, size: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def _quality(service: Base, requests: Counts, load: Array, size: Array, rng: np.random.Generator) -> Array:
     n = len(requests)
     scores = np.maximum(rng.binomial(requests, service.scored), 1)
     noise = rng.standard_normal(n) * service.quality_sigma / np.sqrt(scores)
     level = service.quality - 2 * np.log(load) + 15 * np.log(_autocorrelated(n, 0.95, 0.05, rng))
-    return np.clip(level * size + noise, 0, 100)
+    found: Array = np.clip(level * size + noise, 0, 100)
+    return found
 
 
-Mean = Callable[[Base, np.ndarray, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+Mean = Callable[[Base, Counts, Array, Array, np.random.Generator], Array]
 MEANS: dict[str, Mean] = {"latency.p95": _latency, "cost.avg": _cost, "quality.avg": _quality}
 METRICS = (*MEANS, "errors.rate", "requests.count")
 
@@ -173,14 +172,14 @@ def _placed(n: int, count: int, metric: str, rng: np.random.Generator) -> Iterat
         begin = first + number * room
         onset = int(rng.integers(begin, begin + max(room - LONGEST_ANOMALY - RECOVERY, room // 4)))
         kind = str(rng.choice(kinds))
-        length = {
+        lengths: dict[str, int | np.int64] = {
             "shift": rng.integers(PER_DAY // 4, 2 * PER_DAY),
             "spike": rng.integers(1, 5),
             "drift": rng.integers(PER_DAY // 2, LONGEST_ANOMALY),
             "outage": rng.integers(3, 24),
             "cycle": PER_DAY,
-        }[kind]
-        yield Injected(kind, onset, min(onset + int(length), n))
+        }
+        yield Injected(kind, onset, min(onset + int(lengths[kind]), n))
 
 
 def _profile(n: int, injected: list[Injected], metric: str, rng: np.random.Generator) -> Profile:
@@ -202,7 +201,7 @@ def _profile(n: int, injected: list[Injected], metric: str, rng: np.random.Gener
     return Profile(size, frozen)
 
 
-def _load(n: int, rng: np.random.Generator) -> np.ndarray:
+def _load(n: int, rng: np.random.Generator) -> Array:
     """Traffic relative to its mean: by day, by night and at weekends, with noise that lasts for hours."""
     day = np.arange(n) / PER_DAY
     depth, weekend, peak = rng.uniform(0.3, 0.8), rng.uniform(0.4, 1.0), rng.uniform(0, 1)
@@ -211,7 +210,7 @@ def _load(n: int, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(daily * weekly * _autocorrelated(n, 0.97, 0.1, rng))
 
 
-def _autocorrelated(n: int, rho: float, sd: float, rng: np.random.Generator) -> np.ndarray:
+def _autocorrelated(n: int, rho: float, sd: float, rng: np.random.Generator) -> Array:
     """A lognormal AR(1) series about 1 whose logarithm has a standard deviation of `sd`."""
     shocks = rng.standard_normal(n) * sd * np.sqrt(1 - rho**2)
     values, last = np.empty(n), rng.standard_normal() * sd
@@ -221,19 +220,19 @@ def _autocorrelated(n: int, rho: float, sd: float, rng: np.random.Generator) -> 
     return np.exp(values)
 
 
-def _outliers(n: int, rng: np.random.Generator) -> np.ndarray:
+def _outliers(n: int, rng: np.random.Generator) -> Array:
     """A window in 200 is up to twice as slow or dear for no cause that would matter, as by a long job."""
     return np.where(rng.random(n) < 0.005, np.exp(rng.uniform(0, np.log(2), n)), 1.0)
 
 
 def _without_gaps(
     metric: str,
-    t: np.ndarray,
-    v: np.ndarray,
+    t: Counts,
+    v: Array,
     injected: list[Injected],
-    requests: np.ndarray,
-    errors: np.ndarray | None,
-    kept: np.ndarray,
+    requests: Counts,
+    errors: Counts | None,
+    kept: NDArray[np.bool_],
 ) -> Generated:
     place = np.concatenate([[0], np.cumsum(kept)])
     moved = [Injected(each.kind, int(place[each.onset]), int(place[each.end])) for each in injected]

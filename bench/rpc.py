@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 import grpc
@@ -40,6 +40,7 @@ CHANGES = 10
 SETTLE_SECONDS = 1.0
 OPENING_SECONDS = 60.0
 Ask = Callable[[], Awaitable[Any]]
+BytesCall: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,8 @@ async def compare(where: Replicas, channel: grpc.aio.Channel, effort: Effort, ro
     process = where.processes[0]
     body = (await where.clients[0].get(PATH)).text
     metadata = (("authorization", f"Bearer {where.key}"),)
-    read, report = (channel.unary_unary(f"{SERVICE}{name}") for name in ("GetConfig", "ReportMetrics"))
+    read: BytesCall = channel.unary_unary(f"{SERVICE}GetConfig")
+    report: BytesCall = channel.unary_unary(f"{SERVICE}ReportMetrics")
     asked = ConfigRequest(service=CONFIGURED).SerializeToString()
     answer = await read(asked, metadata=metadata)
     message = MetricsRequest(metrics=map(metric_of, reports(BATCH, seed=1))).SerializeToString()
@@ -136,7 +138,7 @@ async def compare(where: Replicas, channel: grpc.aio.Channel, effort: Effort, ro
         listening("-m", "bench.bare_rpc", str(bare_port), str(len(answer))) as bare,
         grpc.aio.insecure_channel(f"127.0.0.1:{bare_port}") as bare_channel,
     ):
-        hello = bare_channel.unary_unary("/bare.Bare/Call")
+        hello: BytesCall = bare_channel.unary_unary("/bare.Bare/Call")
         cases: dict[str, tuple[Listening, Callable[[], Awaitable[tuple[int, float]]]]] = {
             "bareCall": (bare, lambda: effort.calls(lambda: hello(asked))),
             "getConfig": (process, lambda: effort.calls(lambda: read(asked, metadata=metadata))),
@@ -160,7 +162,9 @@ async def compare(where: Replicas, channel: grpc.aio.Channel, effort: Effort, ro
 async def stream(where: Replicas, channel: grpc.aio.Channel, number: int) -> dict[str, Any]:
     """So many streams: what they take, and how soon they hear of changes, in ms from before the change."""
     process, metadata = where.processes[0], (("authorization", f"Bearer {where.key}"),)
-    opened = channel.unary_stream(f"{SERVICE}StreamConfig", response_deserializer=ConfigUpdate.FromString)
+    opened: grpc.aio.UnaryStreamMultiCallable[bytes, ConfigUpdate] = channel.unary_stream(
+        f"{SERVICE}StreamConfig", response_deserializer=ConfigUpdate.FromString
+    )
     before = psutil.Process(process.pid).memory_info().rss
     streams = [
         opened(

@@ -20,11 +20,11 @@ from bench.worlds import POPULATION, Array, Requests, World, bounds_of, objectiv
 from domain.config import LLMConfig
 from domain.policy import CandidateModel, IntRange, Range, SearchSpace
 
-SPACE = {
-    "temperature": Range(min=0.0, max=1.5),
-    "top_p": Range(min=0.5, max=1.0),
-    "max_tokens": IntRange(min=128, max=2048),
-}
+SPACE = SearchSpace(
+    temperature=Range(min=0.0, max=1.5),
+    top_p=Range(min=0.5, max=1.0),
+    max_tokens=IntRange(min=128, max=2048),
+)
 
 CHANCES = 8
 """Of what is left to chance in a request: its difficulty, length, speed, luck and so on."""
@@ -109,7 +109,7 @@ class SyntheticWorld(World):
         self.task = task
         self._models = {model.entry.key: model for model in models}
         self.models = [model.entry for model in models]
-        self.space = SearchSpace(models=self.models, **SPACE)
+        self.space = SPACE.model_copy(update={"models": self.models})
         self.incumbent = plain_config(self.models[incumbent])
         self.objectives = objectives(*weights)
         self.constraints = []
@@ -157,7 +157,8 @@ class SyntheticWorld(World):
         low, high = -6.0, 6.0
         for _ in range(12):
             middle = (low + high) / 2
-            self._reset(difficulty=middle)
+            self.task = replace(self.task, difficulty=middle)
+            self._reset()
             too_easy = self.truth(self.incumbent)["quality.avg"] > base.quality
             low, high = (middle, high) if too_easy else (low, middle)
         truth = self.truth(self.incumbent)
@@ -169,8 +170,7 @@ class SyntheticWorld(World):
         self._reset()
         return self
 
-    def _reset(self, **changes: float) -> None:
-        self.task = replace(self.task, **changes)  # type: ignore[arg-type]  # floats of Task
+    def _reset(self) -> None:
         self.__dict__.pop("_truths", None)
 
 

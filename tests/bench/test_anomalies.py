@@ -46,7 +46,8 @@ def test_figures_count_alerts_inside_and_outside_of_windows(name: str) -> None:
     v[onset : onset + 3], v[false] = 160, 400
     t = 1_788_220_800_000 + 300_000 * np.arange(n, dtype=np.int64)
     series = Labelled("latency.p95", t, v, [Window(onset - 50, onset + 50)])
-    made = Generated(series, "latency.p95", [Injected("spike", onset, onset + 3)], np.zeros(n), None)
+    spike = Injected("spike", onset, onset + 3)
+    made = Generated(series, "latency.p95", [spike], np.zeros(n, dtype=np.int64), None)
     figures = judged(made, name)
     assert (figures.found["spike"], figures.windows) == (1, 1)
     assert figures.false_alarms >= 1
