@@ -11,7 +11,9 @@ import pytest_asyncio
 from temporalio.client import Client
 
 from api.app import create_app
+from api.connections import Limits
 from api.serve import server_for
+from api.temporal import Connect
 from domain.rate_limits import RateLimits
 from infra.embedded import EmbeddedStack
 from storage import keys
@@ -43,8 +45,14 @@ def served(stack: EmbeddedStack, database: Database, temporal: Client) -> Served
         return temporal
 
     @asynccontextmanager
-    async def serve(**options: Any) -> AsyncIterator[httpx.AsyncClient]:
-        usual = {
+    async def serve(
+        *,
+        database: Database = database,
+        connect_temporal: Connect = connect,
+        limits: Limits | None = None,
+        **options: Any,
+    ) -> AsyncIterator[httpx.AsyncClient]:
+        usual: dict[str, Any] = {
             "admin_key": ADMIN_KEY,
             "redis_url": stack.redis_url,
             "step_seconds": 3.0,
@@ -52,10 +60,7 @@ def served(stack: EmbeddedStack, database: Database, temporal: Client) -> Served
             # Tests ask at once for what they have just reported.
             "answer_seconds": 0.0,
         }
-        options = usual | options
-        connect_temporal = options.pop("connect_temporal", connect)
-        limits = options.pop("limits", None)
-        app = create_app(options.pop("database", database), connect_temporal, version="1.2.3", **options)
+        app = create_app(database, connect_temporal, version="1.2.3", **(usual | options))
         server = server_for(app, host="127.0.0.1", port=0, limits=limits)
         task = asyncio.create_task(server.serve())
         while not server.started:

@@ -34,7 +34,7 @@ class Client:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = SERVICE.methods_by_name[name]
         make = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
-        found = make(
+        found: Callable[..., Any] = make(
             f"/{SERVICE.full_name}/{name}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=getattr(optimizer_pb2, method.output_type.name).FromString,

@@ -37,7 +37,8 @@ async def test_pause_and_resume_are_durable_and_idempotent(client: httpx.AsyncCl
 
 @pytest.mark.parametrize("path", ["pause", "resume", "emergency-stop"])
 async def test_bad_orders_are_refused_and_change_nothing(client: httpx.AsyncClient, path: str) -> None:
-    for body in ({"reason": ""}, {"reason": 1}, {"reason": "x" * 2001}, {"why": "x"}, []):
+    bodies: tuple[object, ...] = ({"reason": ""}, {"reason": 1}, {"reason": "x" * 2001}, {"why": "x"}, [])
+    for body in bodies:
         refused(await client.post(f"{ADMIN}/{path}", json=body), 400, "INVALID_REQUEST")
     refused(await client.post(f"{ADMIN}/emergency-stop"), 400, "INVALID_REQUEST")
     refused(await client.post(f"{ADMIN}/emergency-stop", json={}), 400, "INVALID_REQUEST")

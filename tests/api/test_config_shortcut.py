@@ -134,8 +134,8 @@ async def test_a_key_must_be_known_and_may_read(rolling: httpx.AsyncClient, data
     made = {"name": "app", "scopes": ["ingest"]}
     key = done(await rolling.post("/api/v1/keys", json=made))["key"]
     refused(await rolling.get(CURRENT, headers={"Authorization": f"Bearer {key}"}), 403, "FORBIDDEN")
-    for header in (f"bearer {ADMIN_KEY}", f"Bearer  {ADMIN_KEY}"):
-        done(await rolling.get(CURRENT, headers={"Authorization": header}))
+    for spelt in (f"bearer {ADMIN_KEY}", f"Bearer  {ADMIN_KEY}"):
+        done(await rolling.get(CURRENT, headers={"Authorization": spelt}))
 
 
 async def test_reads_are_counted(rolling: httpx.AsyncClient) -> None:

@@ -1,5 +1,6 @@
 """Configurations over HTTP: first ones, inheritance, validation, versions, ETags."""
 
+from itertools import product
 from typing import Any
 from urllib.parse import quote
 
@@ -72,7 +73,7 @@ BAD: list[tuple[str, Any]] = [
         for bad in (None, 1, "true")
     ),
     *(("stopSequences", bad) for bad in ("x", [1], [None], ["x"] * 65)),
-    *(("parameters", bad) for bad in ([], "x", 1)),
+    *product(["parameters"], ([], "x", 1)),
     ("modelVersion", ""),
     ("max_tokens", 5),
     ("unknown", 5),
@@ -96,7 +97,7 @@ async def test_a_field_has_one_name(client: httpx.AsyncClient) -> None:
 
 
 async def test_bad_requests_are_refused_and_change_nothing(client: httpx.AsyncClient) -> None:
-    for change in (
+    changes: tuple[dict[str, Any], ...] = (
         {"reason": ""},
         {"reason": None},
         {"reason": 1},
@@ -112,7 +113,8 @@ async def test_bad_requests_are_refused_and_change_nothing(client: httpx.AsyncCl
         {"service": "chat", "endpoint": ""},
         {"service": "chat", "endpoint": "x" * 257},
         {"strategy": "canary"},
-    ):
+    )
+    for change in changes:
         refused(await update(client, **change), 400, "INVALID_REQUEST")
     for missing in ("config", "reason"):
         body = {"config": CONFIG, "reason": "x"}

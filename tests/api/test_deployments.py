@@ -9,7 +9,7 @@ import pytest_asyncio
 from temporalio.client import Client
 
 from domain.assignment import assigned_to_canary
-from infra.embedded import EmbeddedStack
+from infra.embedded import EmbeddedStack, started
 from storage.database import Database
 from tests.api.answers import done, eventually, refused
 from tests.api.conftest import CONFIG, Served
@@ -161,7 +161,8 @@ async def test_what_is_not_there(client: httpx.AsyncClient) -> None:
     refused(await client.post(f"{DEPLOYMENTS}/dep_none/explode"), 404, "NOT_FOUND")
     refused(await client.get(DEPLOYMENTS, params={"scope": "a b"}), 400, "INVALID_REQUEST")
     refused(await client.get(DEPLOYMENTS, params={"open": "perhaps"}), 400, "INVALID_REQUEST")
-    for body in ({"reason": ""}, {"reason": 1}, {"why": "x"}, []):
+    bodies: tuple[object, ...] = ({"reason": ""}, {"reason": 1}, {"why": "x"}, [])
+    for body in bodies:
         refused(await client.post(f"{DEPLOYMENTS}/dep_none/abort", json=body), 400, "INVALID_REQUEST")
 
 
@@ -196,9 +197,9 @@ async def test_a_watch_lapses_by_the_replica_s_own_clock_without_postgresql(
 ) -> None:
     await share(client, database, "now() + interval '8 seconds'")
     await eventually(client, CHAT, lambda body: body["version"] == "chat@2")
-    await stack.postgres.kill()
+    await started(stack.postgres).kill()
     try:
         seen = await eventually(client, CHAT, lambda body: body["version"] == "chat@1")
         assert "rollout" not in seen
     finally:
-        await stack.postgres.start()
+        await started(stack.postgres).start()

@@ -127,7 +127,7 @@ async def test_whoever_has_no_known_key_is_refused(client: httpx.AsyncClient) ->
             ("POST", UPDATE),
             ("POST", "/api/v1/metrics"),
         ):
-            headers = {"Authorization": authorization.encode("latin-1")}
+            headers = {b"Authorization": authorization.encode("latin-1")}
             answer = await client.request(method, path, headers=headers)
             refused(answer, 401, "UNAUTHORIZED")
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -180,7 +180,8 @@ async def test_the_documentation_needs_no_key(client: httpx.AsyncClient) -> None
 
 
 async def test_whose_key_is_bad_learns_nothing_of_the_body(client: httpx.AsyncClient) -> None:
-    for body in ({"reason": "x"}, {"validate_only": True}, [], "x"):
+    bodies: tuple[object, ...] = ({"reason": "x"}, {"validate_only": True}, [], "x")
+    for body in bodies:
         answer = await client.post("/api/v1/config/update", json=body, headers={"Authorization": "Bearer no"})
         refused(answer, 401, "UNAUTHORIZED")
         refused(await client.post("/api/v1/config/update", json=body), 400, "INVALID_REQUEST")

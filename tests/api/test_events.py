@@ -132,9 +132,13 @@ async def test_every_replica_streams_everything(served: Served, database: Databa
 async def test_redis_may_go_and_come_back(
     served: Served, database: Database, stack: EmbeddedStack, tmp_path: Path
 ) -> None:
-    elsewhere = {"database_url": stack.database_url, "temporal_address": stack.temporal_address}
     async with (
-        EmbeddedStack(tmp_path, usual_ports=False, **elsewhere) as own,
+        EmbeddedStack(
+            tmp_path,
+            database_url=stack.database_url,
+            temporal_address=stack.temporal_address,
+            usual_ports=False,
+        ) as own,
         served(redis_url=own.redis_url) as client,
         streaming(client, PATH) as stream,
     ):

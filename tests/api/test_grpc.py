@@ -55,7 +55,8 @@ def batch(*metrics: Metric) -> MetricsRequest:
 
 async def rows(database: Database) -> list[Any]:
     pool = await database.pool()
-    return await pool.fetch("SELECT * FROM metrics ORDER BY latency_ms")
+    found: list[Any] = await pool.fetch("SELECT * FROM metrics ORDER BY latency_ms")
+    return found
 
 
 @pytest_asyncio.fixture

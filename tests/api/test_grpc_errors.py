@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import pytest
@@ -22,6 +22,8 @@ from tests.api.grpc_client import SERVICE, Both, failed, refused, served_both
 from tests.api.test_grpc import batch, metric
 from tests.storage.locks import until_waiting
 from tests.storage.records import first_config
+
+Call: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 
 KINDS = [
     kind
@@ -116,20 +118,22 @@ async def test_the_key_is_the_one_of_rest(both: Both) -> None:
 async def test_who_may_not_ask_is_told_so_before_anything_of_the_message(both: Both) -> None:
     for key, expected in ((None, UNAUTHENTICATED), ("admin", None)):
         client = both.grpc if key else both.grpc.with_key(None)
-        call = both.grpc.channel.unary_unary(f"/{SERVICE.full_name}/GetConfig")
+        call: Call = both.grpc.channel.unary_unary(f"/{SERVICE.full_name}/GetConfig")
         status = expected or (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
         await refused(call(b"\xff\xff\xff", metadata=client.metadata), *status)
 
 
 async def test_a_call_without_a_message_is_refused(both: Both) -> None:
-    call = both.grpc.channel.stream_unary(f"/{SERVICE.full_name}/GetConfig")
+    call: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = both.grpc.channel.stream_unary(
+        f"/{SERVICE.full_name}/GetConfig"
+    )
     await refused(
         call(iter(()), metadata=both.grpc.metadata), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"
     )
 
 
 async def test_a_method_that_there_is_not(both: Both) -> None:
-    call = both.grpc.channel.unary_unary(f"/{SERVICE.full_name}/GetWeather")
+    call: Call = both.grpc.channel.unary_unary(f"/{SERVICE.full_name}/GetWeather")
     assert (await failed(call(b""))).code() is grpc.StatusCode.UNIMPLEMENTED
 
 

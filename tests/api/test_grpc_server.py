@@ -37,8 +37,13 @@ async def both(served: Served, database: Database) -> AsyncIterator[Both]:
         yield opened
 
 
+def health_of(channel: grpc.aio.Channel) -> Any:
+    """The health service's methods, of which its types know nothing."""
+    return HealthStub(channel)
+
+
 async def test_health_is_told_to_anybody(both: Both) -> None:
-    health = HealthStub(both.grpc.channel)
+    health = health_of(both.grpc.channel)
     for service in ("", SERVICE.full_name):
         assert (await health.Check(HealthCheckRequest(service=service))).status == SERVING
         watch = health.Watch(HealthCheckRequest(service=service))
@@ -54,7 +59,7 @@ async def test_health_is_told_to_anybody(both: Both) -> None:
 async def test_without_a_configuration_to_serve_it_is_not_serving(served: Served) -> None:
     nothing = Database("postgresql://nobody@127.0.0.1:9/nothing")
     async with served_both(served, database=nothing) as both:
-        answer = await HealthStub(both.grpc.channel).Check(HealthCheckRequest())
+        answer = await health_of(both.grpc.channel).Check(HealthCheckRequest())
         assert answer.status == NOT_SERVING
         assert (await both.rest.get("/readyz")).status_code == 503
     await nothing.close()
@@ -64,9 +69,9 @@ async def test_reflection_describes_the_services(both: Both) -> None:
     async def asked(request: ServerReflectionRequest) -> AsyncIterator[ServerReflectionRequest]:
         yield request
 
-    reflection = ServerReflectionStub(both.grpc.channel)
+    reflection: Any = ServerReflectionStub(both.grpc.channel)  # type: ignore[arg-type]  # any channel will do
 
-    async def ask(**given: str) -> list[Any]:
+    async def ask(**given: Any) -> list[Any]:
         return [
             answer
             async for answer in reflection.ServerReflectionInfo(asked(ServerReflectionRequest(**given)))
@@ -103,7 +108,7 @@ async def test_a_drain_ends_streams_and_lets_calls_finish(served: Served, databa
     opened = AsyncExitStack()
     both = await opened.enter_async_context(served_both(served))
     async with grpc.aio.insecure_channel(both.target) as channel:
-        client, health = Client(channel), HealthStub(channel)
+        client, health = Client(channel), health_of(channel)
         stream, watch = client.StreamConfig(), health.Watch(HealthCheckRequest())
         await stream.read()
         assert (await watch.read()).status == SERVING

@@ -1,6 +1,7 @@
 """Runs over HTTP: taken row first, queued while paused, refused without Temporal."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import httpx
@@ -71,11 +72,11 @@ async def test_a_run_is_taken_carried_out_and_listed(
         assert (run["status"], run["progress"]) == ("completed", 100)
         assert (run["result"]["decision"], run["result"]["changesApplied"]) == ("skip", False)
         assert run["result"]["reasoning"]
-        waiting = {"url": f"{TRIGGER}?wait=30", "json": {"services": ["chat"], "dryRun": True}}
-        headers = {"Idempotency-Key": "dry"}
-        dry = done(await client.post(**waiting, headers=headers), 202)
+        wanted = {"services": ["chat"], "dryRun": True}
+        ask = partial(client.post, f"{TRIGGER}?wait=30", json=wanted, headers={"Idempotency-Key": "dry"})
+        dry = done(await ask(), 202)
         assert dry["status"] == "completed"
-        assert done(await client.post(**waiting, headers=headers), 202) == dry
+        assert done(await ask(), 202) == dry
     listed = done(await client.get(OPTIMIZE, params={"service": "chat"}))
     assert [found["id"] for found in listed["optimizations"]] == [dry["optimizationId"], run["id"]]
     assert done(await client.get(OPTIMIZE, params={"service": "mail", "limit": 1}))["total"] == 1

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -213,16 +213,22 @@ async def test_an_application_with_openfeature_and_opentelemetry_needs_nothing_o
             openfeature.set_provider(flags)
             openfeature.add_hooks([TracingHook()])
             reader = openfeature.get_client()
+
+            def read(unit: str) -> tuple[str, str | None]:
+                found = reader.get_object_details("llm.chat.config", {}, EvaluationContext(unit))
+                assert isinstance(found.value, Mapping)
+                return str(found.value["model"]), found.variant
+
             with provider() as base_url, instrumented(http(client), GenAI()) as tracers:
                 tracer = tracers.get_tracer("application")
                 for unit in (canary, control, canary):
                     with tracer.start_as_current_span("request"):
-                        found = reader.get_object_details("llm.chat.config", {}, EvaluationContext(unit))
-                        ask(base_url, found.value["model"])
+                        model, _ = read(unit)
+                        ask(base_url, model)
                 for unit in (canary, control):
-                    found = reader.get_object_details("llm.chat.config", {}, EvaluationContext(unit))
-                    token = context.attach(baggage.set_baggage("llm_optimizer.config_version", found.variant))
-                    ask(base_url, found.value["model"])
+                    model, version = read(unit)
+                    token = context.attach(baggage.set_baggage("llm_optimizer.config_version", version))
+                    ask(base_url, model)
                     context.detach(token)
 
         try:

@@ -10,8 +10,7 @@ from urllib.parse import quote
 import httpx
 
 from api.examples import EXAMPLES
-from infra.component import Component
-from infra.embedded import EmbeddedStack
+from infra.embedded import EmbeddedStack, started
 from storage.database import Database
 from tests.api.answers import done, eventually, refused
 from tests.api.conftest import CONFIG, Served
@@ -149,23 +148,18 @@ def unwell(health: dict[str, Any]) -> set[str]:
     return {check["name"] for check in health["checks"] if not check["healthy"]}
 
 
-def part(component: Component | None) -> Component:
-    assert component is not None
-    return component
-
-
 async def test_without_postgresql_what_is_served_is_answered_and_the_rest_refused_as_retryable(
     served: Served, database: Database, stack: EmbeddedStack
 ) -> None:
     async with system(served, database) as running:
         before = await running.client.get("/api/v1/config/service/chat")
-        await part(stack.postgres).kill()
+        await started(stack.postgres).kill()
         try:
             answers = await running.answers()
             health = done(await running.client.get("/api/v1/health"))
             while_away = await running.client.get("/api/v1/config/service/chat")
         finally:
-            await part(stack.postgres).start()
+            await started(stack.postgres).start()
         for name, answer in answers.items():
             if name in WITHOUT_POSTGRESQL:
                 assert answer.status_code == 200, (name, answer.text)
@@ -188,13 +182,13 @@ async def test_without_temporal_only_what_a_workflow_must_do_is_refused(
     served: Served, database: Database, stack: EmbeddedStack
 ) -> None:
     async with system(served, database) as running:
-        await part(stack.temporal).kill()
+        await started(stack.temporal).kill()
         try:
             answers = await running.answers()
             status = done(await running.client.get("/api/v1/status"))
             health = done(await running.client.get("/api/v1/health"))
         finally:
-            await part(stack.temporal).start()
+            await started(stack.temporal).start()
         unavailable = {name for name, answer in answers.items() if answer.status_code >= 500}
         assert unavailable == BY_WORKFLOW
         for name in BY_WORKFLOW:
@@ -209,12 +203,12 @@ async def test_without_temporal_only_what_a_workflow_must_do_is_refused(
 
 async def test_without_redis_all_goes_on(served: Served, database: Database, stack: EmbeddedStack) -> None:
     async with system(served, database) as running:
-        await part(stack.redis).kill()
+        await started(stack.redis).kill()
         try:
             answers = await running.answers()
             health = done(await running.client.get("/api/v1/health"))
         finally:
-            await part(stack.redis).start()
+            await started(stack.redis).start()
         failed = {name for name, answer in answers.items() if answer.status_code >= 500}
         # No worker runs here that could obey.
         assert failed <= {"approveDeployment", "promoteDeployment"}

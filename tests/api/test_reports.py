@@ -11,7 +11,7 @@ import pytest
 
 from domain.label_limits import ERROR_TYPES
 from domain.reports import MAX_ITEMS
-from infra.embedded import EmbeddedStack
+from infra.embedded import EmbeddedStack, started
 from storage.database import Database
 from storage.intake import EARLY_CAPACITY
 from tests.api.answers import done, refused
@@ -232,7 +232,7 @@ async def test_a_label_with_too_many_values_is_refused_by_item(client: httpx.Asy
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "\xe4"])
 async def test_a_key_that_is_none(client: httpx.AsyncClient, key: str) -> None:
-    headers = {"Idempotency-Key": key.encode("latin-1")}
+    headers = {b"Idempotency-Key": key.encode("latin-1")}
     refused(await client.post(METRICS, json={"metrics": [metric()]}, headers=headers), 400, "INVALID_REQUEST")
 
 
@@ -241,7 +241,7 @@ async def test_without_postgresql_reports_are_refused_as_retryable_and_configura
 ) -> None:
     update = {"reason": "first", "config": CONFIG}
     done(await client.post("/api/v1/config/update", json=update))
-    await stack.postgres.kill()
+    await started(stack.postgres).kill()
     try:
         for path, body in ((METRICS, {"metrics": [metric()]}), (QUALITY, {"evaluations": [evaluation()]})):
             answer = await client.post(path, json=body)
@@ -250,5 +250,5 @@ async def test_without_postgresql_reports_are_refused_as_retryable_and_configura
         refused(await client.get("/api/v1/services"), 503, "DATABASE_ERROR")
         assert done(await client.get("/api/v1/config/current"))["version"] == "global@1"
     finally:
-        await stack.postgres.start()
+        await started(stack.postgres).start()
     assert done(await client.post(METRICS, json={"metrics": [metric()]}))["accepted"] == 1

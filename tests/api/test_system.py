@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from temporalio.client import Client
 
-from infra.embedded import EmbeddedStack
+from infra.embedded import EmbeddedStack, started
 from storage.database import Database
 from tests.api.answers import done, eventually, refused
 from tests.api.conftest import CONFIG, Served
@@ -37,18 +37,18 @@ async def test_health_looks_at_everything(
     )
     assert body["uptime"] > 0
     assert all(check["latency"] >= 0 for check in body["checks"])
-    await stack.redis.kill()
+    await started(stack.redis).kill()
     try:
         seen = await until_health(client, "degraded")
         assert [name for name, healthy in seen.items() if not healthy] == ["redis"]
-        await stack.postgres.kill()
+        await started(stack.postgres).kill()
         try:
             assert (await until_health(client, "unhealthy"))["postgresql"] is False
             assert done(await client.get("/readyz", headers=NO_KEY)) == {"status": "ok"}
         finally:
-            await stack.postgres.start()
+            await started(stack.postgres).start()
     finally:
-        await stack.redis.start()
+        await started(stack.redis).start()
     await until_health(client, "healthy")
 
 

@@ -47,7 +47,8 @@ class Wire:
         async with asyncio.timeout(SECONDS):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             status, *lines = head.strip().split("\r\n")
-            headers = httpx.Headers([tuple(line.split(": ", 1)) for line in lines])
+            fields = [line.split(": ", 1) for line in lines]
+            headers = httpx.Headers([(name, value) for name, value in fields])
             body = await self._reader.readexactly(int(headers.get("content-length", "0")))
         return httpx.Response(int(status.split(" ")[1]), headers=headers, content=body)
 

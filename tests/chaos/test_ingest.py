@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from datetime import date
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncpg
 import httpx
@@ -25,11 +26,11 @@ from tests.waiting import until
 RATE = 10_000
 BATCHES = 250
 
-Connection = asyncpg.Connection
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @pytest_asyncio.fixture
-async def connection(database: Database) -> AsyncIterator["Connection[asyncpg.Record]"]:
+async def connection(database: Database) -> AsyncIterator[Connection]:
     opened = await database.connect()
     yield opened
     await opened.close()
@@ -46,7 +47,7 @@ async def up(client: httpx.AsyncClient) -> None:
 
 
 async def test_an_api_killed_under_load_has_lost_nothing_that_it_acknowledged(
-    stack: EmbeddedStack, connection: "Connection[asyncpg.Record]", tmp_path: Path
+    stack: EmbeddedStack, connection: Connection, tmp_path: Path
 ) -> None:
     async with api_process(stack, tmp_path) as (api, address), reporters(address) as load:
         await up(load.client)
@@ -63,7 +64,7 @@ async def test_an_api_killed_under_load_has_lost_nothing_that_it_acknowledged(
 
 
 async def test_an_api_killed_with_a_full_buffer_has_lost_the_latest_and_no_more_than_its_bound(
-    stack: EmbeddedStack, connection: "Connection[asyncpg.Record]", tmp_path: Path
+    stack: EmbeddedStack, connection: Connection, tmp_path: Path
 ) -> None:
     async with api_process(stack, tmp_path) as (api, address), reporters(address, "buffer") as load:
         await up(load.client)
@@ -92,7 +93,7 @@ async def _is_full(load: Reporters) -> bool:
     return bool(load.refused)
 
 
-async def _nobody_writes(connection: "Connection[asyncpg.Record]") -> bool:
+async def _nobody_writes(connection: Connection) -> bool:
     writing = (
         "SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' AND pid <> pg_backend_pid() "
         "AND backend_type = 'client backend'"
@@ -101,7 +102,7 @@ async def _nobody_writes(connection: "Connection[asyncpg.Record]") -> bool:
 
 
 async def test_an_api_that_is_told_to_end_writes_its_buffer_first(
-    stack: EmbeddedStack, connection: "Connection[asyncpg.Record]", tmp_path: Path
+    stack: EmbeddedStack, connection: Connection, tmp_path: Path
 ) -> None:
     async with api_process(stack, tmp_path) as (api, address), reporters(address, "buffer") as load:
         await up(load.client)
@@ -142,7 +143,7 @@ async def test_a_postgresql_that_goes_and_comes_back_under_load_costs_nothing_bu
 
 
 async def test_a_partition_that_goes_under_load_is_made_again(
-    stack: EmbeddedStack, connection: "Connection[asyncpg.Record]", tmp_path: Path
+    stack: EmbeddedStack, connection: Connection, tmp_path: Path
 ) -> None:
     """So it is where the server's clock jumps to a day that has none."""
     async with api_process(stack, tmp_path) as (_, address), reporters(address) as load:
@@ -179,7 +180,7 @@ def _enlarge(folder: Path) -> None:
 
 
 async def test_a_full_disk_refuses_as_retryable_until_there_is_room(
-    stack: EmbeddedStack, connection: "Connection[asyncpg.Record]", small_disk: Path, tmp_path: Path
+    stack: EmbeddedStack, connection: Connection, small_disk: Path, tmp_path: Path
 ) -> None:
     await drop_partitions(connection, date(9999, 12, 31))
     await connection.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}'")

@@ -109,7 +109,7 @@ def test_a_malformed_line_is_named_and_the_others_answered(line: object, named: 
 
 
 def test_odd_series_are_answered() -> None:
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"id": "none", "t": [], "v": []},
         {"id": "one", "t": [5], "v": [1]},
         {"id": "same time", "t": [5] * 100, "v": [1.0] * 100},

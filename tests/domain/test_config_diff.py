@@ -39,7 +39,7 @@ def test_fields_come_in_their_own_order_with_what_they_were_and_are() -> None:
 
 def test_parameters_are_told_one_by_one() -> None:
     before = {"parameters": {"seed": 1, "same": {"a": [1]}, "bias": {"50": 1}, "gone": None}}
-    after = {"parameters": {"seed": None, "same": {"a": [1]}, "bias": {"50": 2}, "born": []}}
+    after: dict[str, Any] = {"parameters": {"seed": None, "same": {"a": [1]}, "bias": {"50": 2}, "born": []}}
     assert diff(before, after) == [
         ("parameters.bias", {"from": {"50": 1}, "to": {"50": 2}}),
         ("parameters.born", {"to": []}),

@@ -1,5 +1,7 @@
 """Label limits: so many values a day and service, and no word where they are known."""
 
+from typing import Any
+
 import pytest
 
 from domain import label_limits
@@ -9,7 +11,7 @@ DAY = 86_400_000
 NOW = 20_000 * DAY + 5
 
 
-def labels(service: str = "chat", **change: str | None) -> Labels:
+def labels(service: str = "chat", **change: Any) -> Labels:
     usual = Labels(service, "/api", "openai", "gpt-4o", f"{service}@1", None)
     return usual._replace(**change)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import product
 from typing import Any
 
 import pytest
@@ -47,8 +48,8 @@ REQUIRED = [name for name in METRIC if name != "costUsd"]
 NAN, INF = float("nan"), float("inf")
 HUGE = 10**30
 
-BAD_METRICS = [
-    *((field, bad) for field in REQUIRED for bad in (None, [], {}, True)),
+BAD_METRICS: list[tuple[str, object]] = [
+    *product(REQUIRED, (None, [], {}, True)),
     *((field, "1") for field in REQUIRED if field not in ("service", "endpoint", "model", "provider")),
     *((field, bad) for field in ("endpoint", "model", "provider") for bad in ("", "x" * 257, 7, "a\0b")),
     *((field, "lone \ud800") for field in ("endpoint", "model", "provider", "errorType")),
@@ -59,14 +60,14 @@ BAD_METRICS = [
     *(("statusCode", bad) for bad in (99, 600, 200.5)),
     *(("errorType", bad) for bad in ("", 1, "x\0")),
     *(("retryCount", bad) for bad in (-1, 1.5, HUGE, "1")),
-    *(("tags", bad) for bad in ([], {"a": 1}, {"a": None}, {"": "x"}, {"a": "\0"}, {"a\0": "x"}, "x")),
+    *product(["tags"], ([], {"a": 1}, {"a": None}, {"": "x"}, {"a": "\0"}, {"a\0": "x"}, "x")),
     ("tags", {str(number): "" for number in range(65)}),
     ("tags", {"a": "x" * 513}),
 ]
-BAD_EVALUATIONS = [
-    *((field, bad) for field in ("timestamp", "service", "overallScore") for bad in (None, [], True)),
+BAD_EVALUATIONS: list[tuple[str, object]] = [
+    *product(["timestamp", "service", "overallScore"], (None, [], True)),
     *(("overallScore", bad) for bad in (-1, 100.5, NAN, INF, "92")),
-    *(("dimensionScores", bad) for bad in ({"a": 101}, {"a": "x"}, {"a": NAN}, {"": 1}, {"a\0": 1}, [])),
+    *product(["dimensionScores"], ({"a": 101}, {"a": "x"}, {"a": NAN}, {"": 1}, {"a\0": 1}, [])),
     *(("requestId", bad) for bad in ("", 1, "x" * 257, "a\0")),
     *(("configVersion", bad) for bad in ("", 1, "x" * 513)),
     ("evaluationMethod", ""),

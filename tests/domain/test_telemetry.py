@@ -15,7 +15,8 @@ def state(at: int, *buckets: int, total: float = 1.0) -> SeriesState:
 
 def test_what_came_since_is_the_difference() -> None:
     new = increase(state(1, 1, 2, 0, 0, total=0.7), state(2, 1, 3, 0, 1, total=5.0))
-    assert (new.at, new.count, new.sum, new.buckets) == (2, 2, pytest.approx(4.3), (0, 1, 0, 1))
+    assert (new.at, new.count, new.buckets) == (2, 2, (0, 1, 0, 1))
+    assert new.sum == pytest.approx(4.3)
 
 
 @pytest.mark.parametrize("before", [None, state(1, 5, 0, 0, 0), state(1, 2, 0), state(1, 0, 9, 0, 0)])

@@ -25,10 +25,11 @@ def test_an_application_lives_through_a_rollout(product: dict[str, Any], tmp_pat
         text=True,
     )
     assert process.stdin is not None
-    assert process.stdout is not None
+    output = process.stdout
+    assert output is not None
 
     def seen() -> dict[str, Any]:
-        line = process.stdout.readline()  # type: ignore[union-attr]
+        line = output.readline()
         assert line, f"it ended with code {process.wait(10)}"
         read: dict[str, Any] = json.loads(line)
         return read
@@ -56,4 +57,4 @@ def test_an_application_lives_through_a_rollout(product: dict[str, Any], tmp_pat
         process.kill()
         process.wait(10)
         process.stdin.close()
-        process.stdout.close()
+        output.close()

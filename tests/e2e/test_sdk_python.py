@@ -52,6 +52,8 @@ def test_from_the_first_configuration_to_a_canary(product: dict[str, Any]) -> No
         ) as http:
             for unit in units:
                 served = http.get(f"/api/v1/config/service/{SERVICE}", params={"unit": unit}).json()
-                assert served["version"] == client.config_for(unit, SERVICE).version  # type: ignore[union-attr]
+                kept = client.config_for(unit, SERVICE)
+                assert kept is not None
+                assert served["version"] == kept.version
         assert first.version in {client.get_config(SERVICE, unit=unit).version for unit in units}
     assert client.dropped_reports == 0

@@ -64,6 +64,7 @@ async def test_data_survive_a_kill_of_each_component_and_the_ports_stay(stack: E
     for component in (stack.postgres, stack.redis, stack.temporal):
         assert component is not None
         killed = component.pid
+        assert killed is not None
         await component.kill()
         assert not component.running
         assert not psutil.pid_exists(killed)

@@ -2,7 +2,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from infra.cache import lock_file
 from infra.errors import ComponentFailed
 from infra.supervisor import LOG_LIMIT_BYTES, Child
 
-Starter = Callable[..., Awaitable[Child]]
+Starter = Callable[..., Coroutine[Any, Any, Child]]
 WITH_A_CHILD = """
 import subprocess, sys, time
 inner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +163,14 @@ async def delivery(lab: Lab) -> WorkflowHandle[Any, Any]:
         receiver.decide = lambda request: Answer(next(answers))
         webhook = await hooks.open_webhook(lab.database, receiver.url)
         handle = lab.client.get_workflow_handle(ids.delivery(webhook.id))
+
+        def has(received: int) -> bool:
+            return len(receiver.received) == received
+
         for received in (3, 4, 5):
             await hooks.happen(lab.database, "chat")
             await starts.wake_delivery(lab.client, webhook.id, summary="webhook 127.0.0.1")
-            await receiver.until(lambda wanted=received: len(receiver.received) == wanted)
+            await receiver.until(partial(has, received))
         await handle.result()
     return handle
 

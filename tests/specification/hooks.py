@@ -7,7 +7,7 @@ for such a relation, each of which is named here, and for nothing else.
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import schemathesis
@@ -26,6 +26,7 @@ from domain.policy import ServicePolicy
 from domain.rules.validation import faults, rolled_back_to
 from domain.webhooks import WebhookRequest
 
+Case: TypeAlias = schemathesis.Case[Any]
 BATCHES = {"reportMetrics": "metrics", "reportQuality": "evaluations"}
 MESSAGES: dict[str, type[Message]] = {
     "createWebhook": WebhookRequest,
@@ -39,7 +40,7 @@ MESSAGES: dict[str, type[Message]] = {
 def filter_failure(
     context: schemathesis.HookContext,
     failure: Exception,
-    case: schemathesis.Case,
+    case: Case,
     response: schemathesis.Response,
 ) -> bool:
     """Leave out refusals of what breaks a relation, and answers to what an address cannot say wrongly."""
@@ -49,16 +50,26 @@ def filter_failure(
     return not (refused and _breaks_a_relation(case, response))
 
 
-def _is_valid_as_sent(case: schemathesis.Case, response: schemathesis.Response) -> bool:
+def _is_valid_as_sent(case: Case, response: schemathesis.Response) -> bool:
     """Whether all that is wrong was lost on the way: in an address `true` is the name of a service, too."""
     if case.method != "GET" or case.path_parameters:
         return False
-    sent = parse_qs(urlsplit(response.request.url).query, keep_blank_values=True)
+    sent = parse_qs(_query(response), keep_blank_values=True)
     schemas = {each.name: each.definition["schema"] for each in case.operation.query}
     missing = [each.name for each in case.operation.query if each.is_required and each.name not in sent]
     return not missing and all(
         name in schemas and _takes(schemas[name], values) for name, values in sent.items()
     )
+
+
+def _body(case: Case) -> Any:
+    """The JSON that is sent, which the operation's schema has made."""
+    return case.body
+
+
+def _query(response: schemathesis.Response) -> str:
+    """What was asked for in the address, as it was sent."""
+    return urlsplit(str(response.request.url)).query
 
 
 def _takes(schema: dict[str, Any], values: list[str]) -> bool:
@@ -68,28 +79,28 @@ def _takes(schema: dict[str, Any], values: list[str]) -> bool:
     return any(is_valid(schema, meant) for meant in (values, *numbers, last))
 
 
-def _breaks_a_relation(case: schemathesis.Case, response: schemathesis.Response) -> bool:
-    operation = case.operation.definition.raw["operationId"]
+def _breaks_a_relation(case: Case, response: schemathesis.Response) -> bool:
+    operation, body = case.operation.definition.raw["operationId"], _body(case)
     match operation:
-        case "putService" if isinstance(case.body, Mapping):
+        case "putService" if isinstance(body, Mapping):
             name = case.path_parameters["service"]
-            misnamed = case.body.get("service", name) != name or name == "global"
-            named = {**case.body, "service": name}
+            misnamed = body.get("service", name) != name or name == "global"
+            named = {**body, "service": name}
             return misnamed or _is_contradictory(ServicePolicy, named) or _says_nothing(named)
-        case "createKey" if isinstance(case.body, Mapping):
-            expires = case.body.get("expiresAt")
+        case "createKey" if isinstance(body, Mapping):
+            expires: float | None = body.get("expiresAt")
             return expires is not None and expires <= time.time() * 1000
-        case "createWebhook" | "replaceWebhook" if _is_taken(WebhookRequest, case.body):
-            return names_private_host(case.body["url"])
+        case "createWebhook" | "replaceWebhook" if _is_taken(WebhookRequest, body):
+            return names_private_host(body["url"])
         case "getMetrics":
             # The items of a list with commas cannot be counted by a schema.
-            faults = _faults(MetricsQuery, _as_a_body(urlsplit(response.request.url).query))
+            faults = _faults(MetricsQuery, _as_a_body(_query(response)))
             return set(faults) in ({"value_error"}, {"too_long"}, {"value_error", "too_long"})
         case "updateConfig":
-            return _names_no_service(case.body)
+            return _names_no_service(body)
         case "streamConfig" | "listConfigVersions" | "getServiceConfig":
             return _names_no_service({**(case.query or {}), **(case.path_parameters or {})})
-    return operation in MESSAGES and _is_contradictory(MESSAGES[operation], case.body)
+    return operation in MESSAGES and _is_contradictory(MESSAGES[operation], body)
 
 
 def _as_a_body(query: str) -> dict[str, Any]:
@@ -135,13 +146,13 @@ def _names_no_service(given: Any) -> bool:
 
 @schemathesis.check
 def every_item_is_accounted_for(
-    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: Case
 ) -> None:
     """A batch is accepted in part: each of its items is counted once, and a bad one is named."""
     field = BATCHES.get(case.operation.definition.raw["operationId"])
     if field is None or response.status_code != 200:
         return
-    answer, items = response.json(), case.body[field]
+    answer, items = response.json(), _body(case)[field]
     assert answer["accepted"] + answer["rejected"] == len(items)
     named = [error["index"] for error in answer.get("errors", [])]
     assert named == sorted(set(named))

@@ -158,7 +158,7 @@ def expected(calls: list[MetricReport], quality: list[float], seconds: float) ->
     """Each metric that has a value, worked out anew."""
     good = [made for made in calls if made.status_code < 400 and made.error_type is None]
     failed = len(calls) - len(good)
-    found = {}
+    found: dict[str, float] = {}
     if calls:
         costs = [made.cost_usd for made in calls if made.cost_usd is not None]
         found |= {
@@ -189,8 +189,8 @@ def cells(traffic: Traffic, dimensions: list[str], period: Callable[[int], int])
     for made in traffic.calls:
         group = tuple(LABELS[name](made) for name in dimensions)
         found[group, period(made.timestamp)][0].append(made)
-    for score, made in traffic.scores:
-        labels = {name: LABELS[name](made) if made else None for name in dimensions} | {
+    for score, judged in traffic.scores:
+        labels = {name: LABELS[name](judged) if judged else None for name in dimensions} | {
             "service": score.service
         }
         if score.config_version is not None:

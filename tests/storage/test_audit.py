@@ -1,5 +1,7 @@
 """The audit log: written with the change, read by what was done, and never changed."""
 
+from typing import Any
+
 import asyncpg
 import pytest
 
@@ -22,9 +24,9 @@ async def record(database: Database, actor: Actor, action: audit.Action, target:
     return entry.at
 
 
-async def targets(database: Database, **wanted: object) -> list[str]:
+async def targets(database: Database, **wanted: Any) -> list[str]:
     async with database.transaction() as session:
-        total, entries = await audit.list_entries(session, **{"limit": 10, "offset": 0} | wanted)  # type: ignore[arg-type]  # any of its filters
+        total, entries = await audit.list_entries(session, limit=10, offset=0, **wanted)
     assert total == len(entries)
     return [entry.target for entry in entries]
 

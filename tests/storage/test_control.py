@@ -6,6 +6,7 @@ import pytest
 
 from domain.errors import Conflict, Stopped
 from domain.optimization import OptimizationRequest
+from domain.policy import Strategy
 from storage import control, optimizations, rollouts
 from storage.control import StopOutcome
 from storage.database import Database
@@ -116,8 +117,8 @@ async def test_a_stop_ends_every_run_and_every_rollout(database: Database) -> No
 
 
 async def test_a_stop_serves_the_last_version_known_good_in_every_kind_of_scope(database: Database) -> None:
-    async def started(scope: str, strategy: str, step: int = 0) -> str:
-        outcome = await make(database, change(scope, f"new-{scope}", strategy=strategy))  # type: ignore[arg-type]  # a literal
+    async def started(scope: str, strategy: Strategy, step: int = 0) -> str:
+        outcome = await make(database, change(scope, f"new-{scope}", strategy=strategy))
         assert outcome.deployment_id is not None
         await records.enter(database, outcome.deployment_id, step=step)
         return outcome.deployment_id

@@ -1,14 +1,16 @@
 """The event log: one order for all readers, whatever commits when."""
 
 import asyncio
+from typing import Any
 
+from domain.events import EventType
 from storage import event_log
 from storage.database import Database
 from storage.events import alert, emit
 
 
 async def publish_all(database: Database) -> list[str]:
-    published = []
+    published: list[str] = []
     while True:
         async with database.transaction() as session:
             events = await event_log.publish(session)
@@ -61,16 +63,27 @@ async def test_a_batch_is_read_in_the_order_of_its_writing(database: Database) -
 
 
 async def test_the_log_is_listed_newest_first_by_type_service_and_time(database: Database) -> None:
-    for scope, type_ in (("chat", "alert.raised"), ("chat:/a", "deployment.held"), ("chat2", "alert.raised")):
+    happened: list[tuple[str, EventType]] = [
+        ("chat", "alert.raised"),
+        ("chat:/a", "deployment.held"),
+        ("chat2", "alert.raised"),
+    ]
+    for scope, type_ in happened:
         async with database.transaction() as session:
-            emit(session, type_, scope, {"reason": scope})  # type: ignore[arg-type]  a tuple of literals
+            emit(session, type_, scope, {"reason": scope})
     await publish_all(database)
 
-    async def listed(**filters: object) -> tuple[int, list[str]]:
-        wanted = {"types": None, "service": None, "start": None, "end": None, "limit": 2, "offset": 0}
-        wanted |= filters
+    async def listed(**filters: Any) -> tuple[int, list[str]]:
+        wanted: dict[str, Any] = {
+            "types": None,
+            "service": None,
+            "start": None,
+            "end": None,
+            "limit": 2,
+            "offset": 0,
+        }
         async with database.transaction() as session:
-            total, found = await event_log.list_events(session, **wanted)  # type: ignore[arg-type]  as above
+            total, found = await event_log.list_events(session, **(wanted | filters))
         return total, [event.scope for event in found]
 
     assert await listed() == (3, ["chat2", "chat:/a"])

@@ -15,7 +15,7 @@ from domain.errors import Conflict, DatabaseError, InternalError, RateLimited, S
 from domain.idempotency import Answer, Claim
 from domain.policy import CandidateModel
 from domain.reports import MetricReport, QualityEvaluation
-from infra.embedded import EmbeddedStack
+from infra.embedded import EmbeddedStack, started
 from storage.database import Database
 from storage.intake import Intake
 from storage.partitions import drop_partitions, ensure_partitions
@@ -141,11 +141,11 @@ async def test_the_same_claim_again_gets_the_first_answer_and_stores_nothing(
     database: Database, intake: Intake
 ) -> None:
     claim, later = Claim("key_1", "batch-1", "f1"), Answer(200, {"accepted": 1, "rejected": 5})
-    answers = await asyncio.gather(
+    first, second = await asyncio.gather(
         intake.metrics([metric()], OK, claim), intake.metrics([metric()], later, claim)
     )
-    answers.append(await intake.metrics([metric()], later, claim))
-    assert answers == [OK, OK, OK]
+    third = await intake.metrics([metric()], later, claim)
+    assert [first, second, third] == [OK, OK, OK]
     with pytest.raises(Conflict):
         await intake.metrics([metric()], OK, Claim("key_1", "batch-1", "another"))
     await intake.metrics([metric()], OK, Claim("key_2", "batch-1", "another"))
@@ -211,12 +211,12 @@ async def test_without_postgresql_reports_are_refused_as_retryable_and_taken_aga
     stack: EmbeddedStack, database: Database, intake: Intake
 ) -> None:
     await intake.metrics([metric()], OK)
-    await stack.postgres.kill()
+    await started(stack.postgres).kill()
     try:
         with pytest.raises(DatabaseError):
             await intake.metrics([metric()], OK)
     finally:
-        await stack.postgres.start()
+        await started(stack.postgres).start()
     assert await intake.metrics([metric()], OK) == OK
     assert len(await rows(database, "SELECT 1 FROM metrics")) == 2
 

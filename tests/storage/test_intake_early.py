@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 
 from domain.errors import Conflict, DatabaseError, RateLimited, ServiceUnavailable
 from domain.idempotency import Answer, Claim
-from infra.embedded import EmbeddedStack
+from infra.embedded import EmbeddedStack, started
 from storage.database import Database
 from storage.intake import Intake
 from tests.chaos.proxy import Proxy, proxy_to
@@ -117,7 +117,7 @@ async def test_while_postgresql_is_away_they_are_kept_and_callers_refused(
     async with running(database) as intake:
         await early(intake, 200)
         await until_written(intake, 200)
-        await stack.postgres.kill()
+        await started(stack.postgres).kill()
         try:
             for _ in range(3):
                 await early(intake, 200)
@@ -125,7 +125,7 @@ async def test_while_postgresql_is_away_they_are_kept_and_callers_refused(
                     await intake.metrics([metric()], OK)
             assert (intake.stats.buffered, intake.stats.early) == (600, 600)
         finally:
-            await stack.postgres.start()
+            await started(stack.postgres).start()
         await until_written(intake, 800)
     assert await count(database) == 800
 
@@ -134,7 +134,7 @@ async def test_the_next_try_comes_soon_whatever_came_in_during_the_last(
     stack: EmbeddedStack, database: Database
 ) -> None:
     async with running(database, flush_seconds=600) as intake:
-        await stack.postgres.kill()
+        await started(stack.postgres).kill()
         try:
             turned_away = asyncio.create_task(intake.metrics([metric()], OK))
             await asyncio.sleep(0)
@@ -144,7 +144,7 @@ async def test_the_next_try_comes_soon_whatever_came_in_during_the_last(
             with pytest.raises(DatabaseError):
                 await turned_away
         finally:
-            await stack.postgres.start()
+            await started(stack.postgres).start()
         await until_written(intake, 400)
 
 
@@ -153,12 +153,12 @@ async def test_what_cannot_be_written_before_the_end_is_counted_as_lost(
 ) -> None:
     intake = Intake(database, close_seconds=0.3)
     await intake.start()
-    await stack.postgres.kill()
+    await started(stack.postgres).kill()
     try:
         await early(intake, 150)
         await intake.close()
     finally:
-        await stack.postgres.start()
+        await started(stack.postgres).start()
     assert (intake.stats.lost, intake.stats.buffered) == (150, 0)
     assert "150 answered reports are lost" in caplog.text
 

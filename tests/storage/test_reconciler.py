@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from domain.policy import Strategy
 from storage import reconciler, rollouts
 from storage.database import Database
 from storage.reconciler import Kind, Probe, WorkflowState
@@ -20,9 +21,9 @@ def probe(state: WorkflowState) -> Probe:
     return answer
 
 
-async def running(database: Database, scope: str, strategy: str = "canary") -> str:
+async def running(database: Database, scope: str, strategy: Strategy = "canary") -> str:
     await records.first_config(database, scope)
-    outcome = await make(database, change(scope, "gpt-5", strategy=strategy))  # type: ignore[arg-type]  # a literal
+    outcome = await make(database, change(scope, "gpt-5", strategy=strategy))
     assert outcome.deployment_id is not None
     await records.enter(database, outcome.deployment_id)
     return outcome.deployment_id

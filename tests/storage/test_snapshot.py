@@ -11,7 +11,7 @@ from domain.errors import DatabaseError
 from domain.policy import ServicePolicy, Strategy
 from domain.rollout_plan import plan_rollout
 from domain.scope import Scope
-from infra.embedded import EmbeddedStack
+from infra.embedded import EmbeddedStack, started
 from storage import configs, control, keys, rollback, rollouts, services
 from storage.database import Database
 from storage.snapshot import LiveSnapshot, Snapshot
@@ -171,7 +171,7 @@ async def test_a_stop_is_heard_of(database: Database, live: LiveSnapshot) -> Non
 async def test_it_outlives_the_database(stack: EmbeddedStack, database: Database, live: LiveSnapshot) -> None:
     await first_config(database, "chat")
     await until(live, lambda now: "chat" in now.serving.active)
-    await stack.postgres.kill()
+    await started(stack.postgres).kill()
     try:
         with pytest.raises(DatabaseError):
             await live.refresh()
@@ -182,6 +182,6 @@ async def test_it_outlives_the_database(stack: EmbeddedStack, database: Database
             _ = late.current
         await late.close()
     finally:
-        await stack.postgres.start()
+        await started(stack.postgres).start()
     await first_config(database, "mail")
     await until(live, lambda now: "mail" in now.serving.active)

@@ -277,7 +277,7 @@ def priced(price: float, *more: str) -> dict[str, Any]:
 
 
 async def test_a_change_of_prices_opens_one_run_once_it_has_stood_still(database: Database) -> None:
-    scheduled = {"schedule": {"enabled": True}}
+    scheduled: dict[str, Any] = {"schedule": {"enabled": True}}
     await put(database, searchSpace=priced(2.5), **scheduled)
     assert await look(database) == []
     await put(database, searchSpace=priced(2), **scheduled)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 from sqlalchemy import select
 from standardwebhooks import Webhook as Verifier
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
 from storage import deliveries, webhooks
@@ -75,7 +75,10 @@ async def until_statuses(database: Database, webhook_id: str, *wanted: str) -> N
 
 
 async def outcome(client: Client, webhook_id: str) -> m.DeliveryOutcome:
-    return await client.get_workflow_handle_for(DeliveryWorkflow.run, ids.delivery(webhook_id)).result()
+    handle: WorkflowHandle[DeliveryWorkflow, m.DeliveryOutcome] = client.get_workflow_handle_for(
+        DeliveryWorkflow.run, ids.delivery(webhook_id)
+    )
+    return await handle.result()
 
 
 async def test_events_arrive_signed_and_in_order_through_failures(

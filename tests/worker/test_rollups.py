@@ -20,7 +20,8 @@ async def test_what_has_arrived_is_rolled_up_and_again_after_the_connection_was_
     pool = await database.pool()
 
     async def has(count: int) -> bool:
-        return await pool.fetchval("SELECT coalesce(sum(n), 0) FROM rollup_minutes") == count
+        found: int = await pool.fetchval("SELECT coalesce(sum(n), 0) FROM rollup_minutes")
+        return found == count
 
     await store(database, [call()] * 3, ago_ms=5_000)
     task = asyncio.create_task(rollups.run(database))

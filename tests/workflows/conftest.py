@@ -19,7 +19,9 @@ def no_arrival_margin(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest_asyncio.fixture
 async def lab(database: Database, temporal: Client) -> AsyncIterator[Lab]:
     hooks = Hooks()
-    client = Client(**{**temporal.config(), "interceptors": [hooks]})
+    config = temporal.config()
+    config["interceptors"] = [hooks]
+    client = Client(**config)
     async with running_worker(database, client, step_seconds=300, housekeeping=False):
         opened = Lab(database, client, hooks)
         yield opened

@@ -9,7 +9,7 @@ from temporalio.client import WorkflowHandle
 
 from storage.database import Database
 from tests.workflows.lab import INCUMBENT, Lab, two_steps
-from worker import run
+from worker import visibility as worker_visibility
 from workflows import ids, visibility
 from workflows import messages as m
 from workflows.rollout import RolloutWorkflow
@@ -17,7 +17,9 @@ from workflows.rollout import RolloutWorkflow
 
 async def details(handle: WorkflowHandle[Any, Any]) -> str:
     """The live details, as the UI asks for them."""
-    metadata = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+    metadata: WorkflowMetadata = await handle.query(
+        "__temporal_workflow_metadata", result_type=WorkflowMetadata
+    )
     return metadata.current_details
 
 
@@ -119,7 +121,7 @@ async def test_without_search_attributes_nothing_stalls(
     async def refused(client: object) -> bool:
         return False
 
-    monkeypatch.setattr(run.visibility, "register", refused)
+    monkeypatch.setattr(worker_visibility, "register", refused)
     monkeypatch.setattr(ids, "TASK_QUEUE", "without-attributes")
     await lab.first_config()
     deployment_id = await lab.open(two_steps(maxExtensions=0, onInconclusive="promote"))

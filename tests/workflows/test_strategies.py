@@ -1,10 +1,12 @@
 """The other strategies: at once under watch, and in ten equal steps."""
 
+from typing import Any
+
 from tests.workflows.lab import CANDIDATE, Lab, policy
 from tests.workflows.traffic import Arm, Traffic
 
 
-def at_once(**fields: object) -> dict[str, object]:
+def at_once(**fields: Any) -> dict[str, Any]:
     return {"rollout": {"strategy": "immediate", "stepSeconds": 300, "checkSeconds": 100}, **fields}
 
 

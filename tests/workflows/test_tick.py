@@ -8,7 +8,7 @@ import pytest_asyncio
 from sqlalchemy import select
 from temporalio.client import (
     Schedule,
-    ScheduleActionExecution,
+    ScheduleActionExecutionStartWorkflow,
     ScheduleActionStartWorkflow,
     ScheduleBackfill,
     ScheduleHandle,
@@ -16,6 +16,7 @@ from temporalio.client import (
     ScheduleOverlapPolicy,
     ScheduleSpec,
     ScheduleState,
+    WorkflowHandle,
 )
 
 from storage import control
@@ -61,8 +62,8 @@ async def tick_at_noon(lab: Lab, schedule: ScheduleHandle, *, ticks: int) -> m.T
                 break
             await asyncio.sleep(0.02)
     action = recent[-1].action
-    assert isinstance(action, ScheduleActionExecution)
-    started = lab.client.get_workflow_handle_for(
+    assert isinstance(action, ScheduleActionExecutionStartWorkflow)
+    started: WorkflowHandle[TickWorkflow, m.TickResult] = lab.client.get_workflow_handle_for(
         TickWorkflow.run, action.workflow_id, run_id=action.first_execution_run_id
     )
     return await started.result()

@@ -44,7 +44,8 @@ class Traffic:
                 for arm, requests in arms:
                     await samples.copy_rows(connection, "metrics", self._metrics(arm, requests, now), now)
                     if arm.quality is not None:
-                        await samples.copy_rows(connection, "quality", self._scores(arm, requests, now), now)
+                        scores = self._scores(arm.version, arm.quality, requests, now)
+                        await samples.copy_rows(connection, "quality", scores, now)
         finally:
             await connection.close()
 
@@ -74,8 +75,6 @@ class Traffic:
             for i in range(requests)
         ]
 
-    def _scores(self, arm: Arm, requests: int, now: int) -> list[samples.Row]:
-        scores = np.clip(self._random.normal(arm.quality, 3, requests), 0, 100)
-        return [
-            (now, self._service, None, arm.version, float(score), None, "judge", None) for score in scores
-        ]
+    def _scores(self, version: str | None, quality: float, requests: int, now: int) -> list[samples.Row]:
+        scores = np.clip(self._random.normal(quality, 3, requests), 0, 100)
+        return [(now, self._service, None, version, float(score), None, "judge", None) for score in scores]

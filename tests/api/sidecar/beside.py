@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -111,7 +110,7 @@ async def faulty(answer: Callable[[Asked], Awaitable[bytes]]) -> AsyncIterator[F
         await server.wait_closed()
 
 
-async def spooled(client: httpx.AsyncClient) -> dict[str, Any]:
+async def spooled(client: httpx.AsyncClient) -> dict[str, int]:
     """What `/status` says of the spool."""
-    found: dict[str, Any] = (await client.get("/api/v1/status")).json()["spool"]
+    found: dict[str, int] = (await client.get("/api/v1/status")).json()["spool"]
     return found

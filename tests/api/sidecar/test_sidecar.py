@@ -153,12 +153,13 @@ async def test_reports_are_judged_as_the_server_judges_them(
         for path, body in ((METRICS, batch), (QUALITY, scores), (f"{METRICS}?ack=buffer", batch)):
             theirs, ours = await client.post(path, json=body), await beside.post(path, json=body)
             assert done(ours) == done(theirs)
-        for body in ("[]", '{"metrics": 1}', "{", '{"metrics": [], "x": 1}'):
-            given = {"content": body, "headers": {"Content-Type": "application/json"}}
-            error = refused(await beside.post(METRICS, **given), 400, "INVALID_REQUEST")  # type: ignore[arg-type]
-            assert error == refused(await client.post(METRICS, **given), 400, "INVALID_REQUEST")  # type: ignore[arg-type]
-        plain = {"content": json.dumps(batch), "headers": {"Content-Type": "text/plain"}}
-        refused(await beside.post(METRICS, **plain), 415, "INVALID_REQUEST")  # type: ignore[arg-type]
+        as_json = {"Content-Type": "application/json"}
+        for text in ("[]", '{"metrics": 1}', "{", '{"metrics": [], "x": 1}'):
+            error = refused(await beside.post(METRICS, content=text, headers=as_json), 400, "INVALID_REQUEST")
+            theirs = await client.post(METRICS, content=text, headers=as_json)
+            assert error == refused(theirs, 400, "INVALID_REQUEST")
+        plain = await beside.post(METRICS, content=json.dumps(batch), headers={"Content-Type": "text/plain"})
+        refused(plain, 415, "INVALID_REQUEST")
 
         async def all_there() -> bool:
             return await count(database, "metrics") == 8 and await count(database, "quality") == 2
@@ -172,14 +173,14 @@ async def test_reports_are_judged_as_the_server_judges_them(
 async def test_a_callers_retry_is_no_duplicate(
     client: httpx.AsyncClient, database: Database, tmp_path: Path
 ) -> None:
-    given = {"json": {"metrics": [metric(), metric(latencyMs=-1)]}, "headers": {"Idempotency-Key": "once"}}
+    batch, other = {"metrics": [metric(), metric(latencyMs=-1)]}, {"metrics": [metric(), metric()]}
+    once = {"Idempotency-Key": "once"}
     async with sidecar(str(client.base_url), tmp_path) as beside:
-        first = done(await beside.post(METRICS, **given))
-        assert done(await beside.post(METRICS, **given)) == first
-        other = {**given, "json": {"metrics": [metric(), metric()]}}
-        refused(await beside.post(METRICS, **other), 409, "CONFLICT")
+        first = done(await beside.post(METRICS, json=batch, headers=once))
+        assert done(await beside.post(METRICS, json=batch, headers=once)) == first
+        refused(await beside.post(METRICS, json=other, headers=once), 409, "CONFLICT")
     async with sidecar(str(client.base_url), tmp_path) as beside:
-        assert done(await beside.post(METRICS, **given)) == first
+        assert done(await beside.post(METRICS, json=batch, headers=once)) == first
     # It was delivered before the first sidecar ended.
     assert await count(database, "metrics") == 1
 
@@ -247,7 +248,7 @@ def _as_an_application(address: str) -> str:
     with OptimizerClient(endpoint=address) as sdk:
         for _ in range(20):
             with sdk.track_request(service="chat", endpoint="/") as tracker:
-                assert tracker.config is not None
+                assert tracker.config.model == CONFIG["model"]
                 tracker.set_tokens(input=1, output=2)
         assert sdk.flush(30)
         assert sdk.dropped_reports == 0

@@ -1,6 +1,7 @@
 """An application that has OpenFeature with its OFREP provider, and reports over plain HTTP."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -23,7 +24,8 @@ class Flags:
 
     def read(self, unit: str) -> dict[str, Any]:
         found = self.client.get_object_details(self.flag, self.default, EvaluationContext(unit))
-        return served(found.variant, dict(found.value))  # type: ignore[arg-type]
+        assert isinstance(found.value, Mapping)
+        return served(found.variant, dict(found.value))
 
 
 class Application:

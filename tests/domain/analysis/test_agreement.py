@@ -47,8 +47,9 @@ def _anomaly(metric: str, direction: Direction, strength: float = 1.25, hour: fl
 def test_related_metrics_agree(
     first: tuple[str, Direction], second: tuple[str, Direction], agree: bool
 ) -> None:
-    pair = [_anomaly(*first), _anomaly(*second, hour=0.5)]
-    assert related(*pair) == related(*reversed(pair)) == agree
+    one, other = _anomaly(*first), _anomaly(*second, hour=0.5)
+    assert related(one, other) == related(other, one) == agree
+    pair = [one, other]
     groups = agreeing(pair)
     assert [group.anomalies for group in groups] == ([pair] if agree else [])
     assert all(group.agreed for group in groups)

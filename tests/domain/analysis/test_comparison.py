@@ -18,9 +18,11 @@ from domain.analysis.comparison import (
 from domain.analysis.points import Series
 from domain.analysis.standing import Standing
 from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS
+from domain.conditions import Window
+from domain.metrics import MetricName
 
 NOW = 20_000 * DAY_MS + 15 * HOUR_MS
-METRIC = "latency.avg"
+METRIC: MetricName = "latency.avg"
 
 
 def hours(days: float, *, level: float = 100.0, cycle: float = 20.0, seed: int = 7) -> Series:
@@ -84,7 +86,8 @@ def test_a_golden_baseline_is_a_comparison_of_its_own() -> None:
     series = hours(15)
     kept = reference(series)
     assert kept is not None
-    assert (kept.hours, kept.mean) == (360, pytest.approx(100, abs=1))
+    assert kept.hours == 360
+    assert kept.mean == pytest.approx(100, abs=1)
     found = compare(past(series, golden={METRIC: Reference(mean=150, error=1, hours=100)})).changes
     assert [(change.method, change.significant) for change in found] == [
         ("same-hour", False),
@@ -137,8 +140,14 @@ def test_a_window_with_few_points_or_an_unknown_cycle_has_no_trend() -> None:
     half = points(29, MINUTE_MS, 20)
     old = Series.of(points(60, MINUTE_MS, 20).times - HOUR_MS, points(60, MINUTE_MS, 20).values)
     day = points(96, 15 * MINUTE_MS, 20)
-    for windows in ({"1h": {METRIC: half}}, {"1h": {METRIC: old}}, {"24h": {METRIC: day}}, {"7d": {}}):
-        assert trends(young, windows, NOW) == []  # type: ignore[arg-type]  # the keys are windows
+    without: list[dict[Window, dict[str, Series]]] = [
+        {"1h": {METRIC: half}},
+        {"1h": {METRIC: old}},
+        {"24h": {METRIC: day}},
+        {"7d": {}},
+    ]
+    for windows in without:
+        assert trends(young, windows, NOW) == []
     (hour,) = trends(young, {"1h": {METRIC: points(60, MINUTE_MS, 20)}}, NOW)
     assert not hour.deseasonalised
 

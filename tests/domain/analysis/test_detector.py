@@ -65,20 +65,20 @@ class _Naive:
         return float(np.median(medians)) if len(medians) >= 2 else None
 
     def read(self, at: int, value: float) -> tuple[float, float | None, float | None]:
-        strengths, edges = [0.0], [(None, None)]
+        strengths = [0.0]
+        edges: list[tuple[float | None, float | None]] = [(None, None)]
         if self.v:
-            slow = self._ewma(6)
-            centres = [self._ewma(1), slow, self._prediction(at)]
-            distances: list[float | None] = [abs(value - centres[0]), abs(value - slow), None]
+            fast, slow, seasonal = self._ewma(1), self._ewma(6), self._prediction(at)
+            distances: list[float | None] = [abs(value - fast), abs(value - slow), None]
             span = max(3, round(3600 / self.step))
-            if centres[2] is None:
+            if seasonal is None:
                 self.differences = []
             else:
-                self.differences.append(value - centres[2])
+                self.differences.append(value - seasonal)
                 if len(self.differences) >= span:
                     distances[2] = abs(float(np.median(self.differences[-span:])))
             floor = 0.05 * abs(slow)
-            for k, (centre, r) in enumerate(zip(centres, distances, strict=True)):
+            for k, (centre, r) in enumerate(zip((fast, slow, seasonal), distances, strict=True)):
                 if r is None or centre is None:
                     continue
                 m = self.records[k]

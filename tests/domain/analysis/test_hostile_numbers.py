@@ -9,6 +9,8 @@ from domain.analysis.seasonal import DailyProfile, deseasonalised
 from domain.analysis.trends import trend
 from domain.analytics import DAY_MS
 
+Points = list[tuple[int, float]]
+
 FLOATS = st.floats() | st.sampled_from([0.0, -0.0, 0.3, 1e12, -1e12, 5e-324, 1e-100, 1e-99, 0.1 + 0.2])
 SHORT = st.lists(st.tuples(st.integers(0, 10**7), FLOATS), max_size=40)
 REGULAR = st.lists(FLOATS, max_size=130).map(lambda values: list(enumerate(values)))
@@ -20,7 +22,7 @@ POINTS = (
 WIDTHS = st.sampled_from([1, 1000, 60_000, 300_000, 7 * DAY_MS])
 
 
-def _series(points: list[tuple[int, float]], width: int, first: int) -> Series:
+def _series(points: Points, width: int, first: int) -> Series:
     return Series.of([first + at * width for at, _ in points], [value for _, value in points])
 
 
@@ -38,7 +40,7 @@ def _holds_together(change: Change | None) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(before=POINTS, after=POINTS, width=WIDTHS, apart=st.sampled_from([0, DAY_MS, 10**10]))
-def test_changes(before: list, after: list, width: int, apart: int) -> None:
+def test_changes(before: Points, after: Points, width: int, apart: int) -> None:
     first, second = _series(before, width, 10**12), _series(after, width, 10**12 + apart)
     profile = DailyProfile.of(first)
     assert len(deseasonalised(second, profile)) <= len(second)
@@ -52,7 +54,7 @@ def test_changes(before: list, after: list, width: int, apart: int) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(now=FLOATS, error=FLOATS, points=POINTS)
-def test_changes_from_numbers(now: float, error: float, points: list) -> None:
+def test_changes_from_numbers(now: float, error: float, points: Points) -> None:
     _holds_together(same_hour("cost.avg", now, [value for _, value in points]))
     _holds_together(golden("cost.avg", _series(points, 1000, 10**12), now, error, 7))
 
@@ -61,7 +63,7 @@ def test_changes_from_numbers(now: float, error: float, points: list) -> None:
 @given(
     points=POINTS, width=WIDTHS, metric=st.sampled_from(["cost.avg", "errors.rate", "quality.avg", "else"])
 )
-def test_trends(points: list, width: int, metric: str) -> None:
+def test_trends(points: Points, width: int, metric: str) -> None:
     series = _series(points, width, 10**12)
     found = trend(metric, series.times.tolist(), series.values.tolist())
     assert (found is None) == (len(series) < 10)

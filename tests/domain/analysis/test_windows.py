@@ -3,7 +3,7 @@
 import pytest
 
 from domain.analysis.windows import lack, missing_in_words, reading, windows_of
-from domain.conditions import WINDOW_MS
+from domain.conditions import WINDOW_MS, Window
 from domain.sketches import Sketch
 from domain.totals import Amount, Totals
 
@@ -77,7 +77,7 @@ def test_a_service_that_is_younger_than_a_window_has_no_rate_in_it() -> None:
 
 def test_longer_windows_and_versions() -> None:
     recent, older = totals(30), totals(60)
-    read = {window: {"chat@2": recent} for window in WINDOW_MS}
+    read: dict[Window, dict[str | None, Totals]] = {window: {"chat@2": recent} for window in WINDOW_MS}
     read["7d"] = {"chat@2": recent, "chat@1": older, None: Totals()}
     found = windows_of(10**12, read, None)
     assert [one.requests for one in found.service] == [30] * 5 + [90]
@@ -88,8 +88,7 @@ def test_longer_windows_and_versions() -> None:
 
 
 def test_no_more_versions_than_eight_are_kept_the_most_used_ones() -> None:
-    read = {"1m": {f"chat@{n}": totals(n) for n in range(1, 30)}}
-    found = windows_of(10**12, read, None)  # type: ignore[arg-type]  # the key is a window
+    found = windows_of(10**12, {"1m": {f"chat@{n}": totals(n) for n in range(1, 30)}}, None)
     assert [version.version for version in found.versions] == [f"chat@{n}" for n in range(29, 21, -1)]
 
 

@@ -135,7 +135,9 @@ def test_pairs_come_from_both_arms_of_the_last_look() -> None:
     alone = GuardrailReading(metric="quality.avg", canary=80.0, evidence=1.0, samples=samples)
     point = both.model_copy(update={"metric": "latency.p95", "low": None})
     pairs = pairs_of([both, alone, point])
-    assert pairs["cost.avg"] == Pair(0.01, 0.008, pytest.approx(0.001 / 0.008))
+    cost = pairs["cost.avg"]
+    assert cost == Pair(0.01, 0.008, cost.error)
+    assert cost.error == pytest.approx(0.001 / 0.008)
     assert pairs["latency.p95"].error is None
     assert "quality.avg" not in pairs
 

@@ -177,7 +177,8 @@ def test_a_canary_is_worth_what_its_measurement_will_be(error: float, best: floa
     measured = norm(mean, (sd**2 + error) ** 0.5)
 
     def improvement(y: float) -> float:
-        return max(0.0, mean + sd**2 / (sd**2 + error) * (y - mean) - (best or 0.0)) * measured.pdf(y)
+        gain = max(0.0, mean + sd**2 / (sd**2 + error) * (y - mean) - (best or 0.0))
+        return gain * float(measured.pdf(y))
 
     expected, _ = quad(improvement, mean - 15, mean + 15, points=[mean - 1, mean, mean + 1], limit=400)
     assert made.ei[0] == pytest.approx(expected, rel=1e-4)

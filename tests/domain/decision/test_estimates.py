@@ -18,11 +18,12 @@ SKEWED = np.exp(RNG.normal(6, 0.8, 800))
 
 def totals(n: int = 4, errors: int = 0, **values: list[float]) -> Totals:
     scores = values.get("quality", [])
+    amounts: dict[str, Any] = {name: Amount.of(given) for name, given in values.items()}
     return Totals(
         n=n,
         errors=errors,
-        **{name: Amount.of(given) for name, given in values.items()},  # type: ignore[arg-type]  # amounts alone
         extremes=sum(score in (0, 100) for score in scores),
+        **amounts,
     )
 
 

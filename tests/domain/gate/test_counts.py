@@ -68,7 +68,7 @@ def test_ville_holds_at_the_margin_with_a_moving_base_rate() -> None:
             n_first = int(rng.integers(1, 60))
             first = Count(int(rng.binomial(n_first, 1.25 * p)), n_first)
             ln_l += ratio_step(first, Count(int(rng.binomial(100, p)), 100), 1.25, HARM_MULTIPLES)
-            peak = max(peak, mixture(ln_l))
+            peak = max(peak, mixture(ln_l.tolist()))
         crossed += peak >= 20
     # P(sup E >= 20) <= .05; 400 draws of a .05 coin exceed 34 once in a thousand.
     assert crossed <= 34

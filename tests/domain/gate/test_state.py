@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -12,18 +13,19 @@ from pydantic import ValidationError
 from bench.gate_traffic import BASE, bucket
 from domain.gate import ArmBucket, Bucket, GateSettings, GateState, GuardrailSettings, judge, observe
 from domain.gate.bucket import LARGEST
+from domain.gate.settings import Key
 
 DEFAULTS = GateSettings()
 
 
-def _bounded(**bounds: float) -> GateSettings:
+def _bounded(bounds: Mapping[Key, float]) -> GateSettings:
     changed: dict[str, GuardrailSettings] = {
         key: DEFAULTS.guardrail(key).model_copy(update={"bound": bound}) for key, bound in bounds.items()
     }
     return DEFAULTS.model_copy(update=changed)
 
 
-BOUNDED = _bounded(errors=0.02, tail=2000.0, latency=800.0, cost=0.01, quality=55.0)
+BOUNDED = _bounded({"errors": 0.02, "tail": 2000.0, "latency": 800.0, "cost": 0.01, "quality": 55.0})
 
 
 def _long_state(gate: GateSettings) -> GateState:
@@ -105,7 +107,7 @@ def _arms(draw: st.DrawFn) -> ArmBucket:
 @given(
     arms=st.lists(st.tuples(st.sampled_from([0.0, 5.0, 50.0, 95.0, 100.0]), _arms(), _arms()), max_size=6),
     gate=st.sampled_from(
-        [DEFAULTS, BOUNDED, _bounded(errors=0.0, cost=0.0, quality=0.0), _bounded(errors=1.0)]
+        [DEFAULTS, BOUNDED, _bounded({"errors": 0.0, "cost": 0.0, "quality": 0.0}), _bounded({"errors": 1.0})]
     ),
 )
 def test_any_traffic_gives_a_finite_verdict(

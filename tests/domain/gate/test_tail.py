@@ -27,7 +27,8 @@ def test_counts_are_those_above_the_earlier_quantiles_and_margins() -> None:
     canary = np.array([880.0, 1000.0, 1400.0])
     state = TailState().add(earlier, NOBODY, SETTINGS, seed=1).add(control, canary, SETTINGS, seed=2)
     thresholds = np.quantile(earlier, QUANTILES)
-    expected_harm, expected_proof = [], []
+    expected_harm: list[float] = []
+    expected_proof: list[float] = []
     for threshold in thresholds:
         slow = Count(int((control > threshold).sum()), 4)
         harm = Count(int((canary > 1.1 * threshold).sum()), 3)

@@ -355,5 +355,9 @@ def test_readings_recover_what_was_simulated() -> None:
         reading = _reading(judgement, metric)
         assert reading.control == pytest.approx(control, rel=0.5 if metric == "errors.rate" else 0.06)
         assert reading.canary == pytest.approx(canary, rel=0.5 if metric == "errors.rate" else 0.06)
+        assert reading.canary is not None
+        assert reading.control is not None
         assert reading.difference == pytest.approx(reading.canary - reading.control)
+        assert reading.low is not None
+        assert reading.high is not None
         assert reading.low < canary - control < reading.high

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from domain.conditions import Window
 from domain.rules.evaluation import Truth, evaluate
 from domain.rules.signals import TrendReading, WindowFacts
 from tests.domain.rules.conditions import FAILING, condition, facts, metric, signals
@@ -124,7 +125,7 @@ def test_each_of_several_windows_has_to_hold() -> None:
     assert evaluate(asked, signals(good, thin, bad)).truth == "fails", "one that fails settles it"
 
 
-TRENDS = {
+TRENDS: dict[tuple[str, Window], TrendReading] = {
     ("latency.p95", "1h"): TrendReading("up", 0.12, significant=True),
     ("cost.avg", "1h"): TrendReading("up", 0.5, significant=False),
 }

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from domain.conditions import Rule, Trigger
 from domain.rules.firing import DEFAULT_COOLDOWN_MS, Fired, fired_of, held_back, is_event, judge_all, key_of
 from tests.domain.rules.conditions import FAILING, metric, rule, trigger
 
@@ -50,7 +51,7 @@ def test_it_fires_where_it_holds_and_nothing_holds_it_back() -> None:
 
 def test_higher_priority_first_and_a_rollback_before_its_equals() -> None:
     back = {"type": "rollback"}
-    subjects = [
+    subjects: list[Rule | Trigger] = [
         rule(id="low", priority=-1),
         rule(id="first"),
         rule(id="back", action=back),

@@ -55,7 +55,7 @@ def test_a_change_is_news_once_it_has_stood_for_two_minutes() -> None:
 
 def test_each_further_change_starts_the_wait_anew() -> None:
     seen = notice(Noticed(OLD), NEW, AT)
-    again = notice(seen, NEW | {"z/z": None}, AT + SETTLED_MS - 1)
+    again = notice(seen, {**NEW, "z/z": None}, AT + SETTLED_MS - 1)
     assert again.since == AT + SETTLED_MS - 1
     assert news(again, AT + SETTLED_MS) is None
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from domain.analytics import MINUTE_MS
-from domain.conditions import WINDOW_MS, Rule
+from domain.conditions import WINDOW_MS, Rule, Window
 from domain.errors import InvalidRequest
 from domain.rules.past import Moment, Past
 from domain.rules.rehearsal import course, rehearse
@@ -35,19 +35,19 @@ def totals(called: dict[str, Any]) -> Totals:
 
 
 def test_every_window_is_what_the_values_in_it_come_to() -> None:
+    windows: tuple[Window, ...] = ("1m", "5m", "15m")
     rules = [
-        rule(metric("latency.p95", window=window, forWindows=2, value=1), id=window)
-        for window in ("1m", "5m", "15m")
+        rule(metric("latency.p95", window=window, forWindows=2, value=1), id=window) for window in windows
     ]
     laid = course(rules, START, START + 90 * MINUTE_MS, 3 * MINUTE_MS)
     assert (laid.length, laid.reach, laid.stride) == (MINUTE_MS, 30, 3)
     called = minutes(laid.cells)
     past = Past(laid, {i: totals(c) for i, c in enumerate(called) if c["n"]}, laid.origin)
     ends = range(laid.reach, laid.cells + 1)
-    for window in ("1m", "5m", "15m"):
+    for window in windows:
         past.slide(window, ends)
     compared = 0
-    for window in ("1m", "5m", "15m"):
+    for window in windows:
         size = WINDOW_MS[window] // MINUTE_MS
         for end in ends:
             inside = called[end - size : end]

@@ -124,7 +124,7 @@ def test_a_change_that_no_configuration_can_have(action: dict[str, Any], fault: 
 
 
 def test_a_change_that_is_sound() -> None:
-    given = {
+    given: dict[str, Any] = {
         "temperature": 0,
         "topK": None,
         "parameters": {"seed": 1},
