@@ -53,14 +53,15 @@ class _Entry:
     """A scope. `answer` is the server's last, None before the first; `failure` why the last try brought none.
 
     `served` may be of an earlier process. `used` is when somebody asked last, `failed_at` when the last try
-    ended and `waits_until` how long one waits for a first answer, in seconds of the monotonic clock.
+    ended and `waits_until` how long one waits for a first answer, in seconds of the monotonic clock, 0 where
+    that never was.
     """
 
     answer: ScopeAnswer | None = None
     served: _Served | None = None
     failure: OptimizerError | None = None
     failed_at: float = 0.0
-    waits_until: float | None = None
+    waits_until: float = 0.0
     used: float = 0.0
     streams: int = 0
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -159,13 +160,14 @@ class Configs:
 
     async def _first(self, scope: ScopeKey, entry: _Entry) -> None:
         now = time.monotonic()
-        if entry.waits_until is None:
-            entry.waits_until = now + FIRST_SECONDS
-        elif entry.failure is not None and now >= entry.failed_at + AGAIN_SECONDS:
-            # Not as late as the background would, which has nobody waiting.
-            entry.failure, entry.waits_until = None, now + AGAIN_WAIT_SECONDS
-            entry.settled.clear()
-            self._follower.hurry(scope)
+        first = entry.waits_until == 0
+        if first or (entry.failure is not None and now >= entry.failed_at + AGAIN_SECONDS):
+            entry.waits_until = now + (FIRST_SECONDS if first else AGAIN_WAIT_SECONDS)
+            if entry.failure is not None:
+                # Not as late as the background would, which has nobody waiting.
+                entry.failure = None
+                entry.settled.clear()
+                self._follower.hurry(scope)
         self._follower.follow(scope, fresh=False)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, entry.waits_until - now)):

@@ -120,6 +120,18 @@ async def test_without_its_server_it_serves_the_last_configuration_after_a_resta
             await eventually(beside, "/api/v1/status", lambda body: body["controlLoop"]["state"] != "ERROR")
 
 
+async def test_whoever_asks_first_has_the_server_asked(
+    client: httpx.AsyncClient, database: Database, tmp_path: Path
+) -> None:
+    await first_config(database, "global", "gpt-4o")
+    port = ports.choose(None)
+    async with sidecar(f"http://127.0.0.1:{port}", tmp_path) as beside:
+        # Time for it to have asked in vain, and to pause for longer and longer.
+        await asyncio.sleep(3)
+        async with proxy_to(urlsplit(str(client.base_url)).netloc, port=port):
+            assert done(await beside.get(CURRENT))["version"] == "global@1"
+
+
 async def test_a_server_that_comes_later_is_asked_as_soon_as_somebody_asks(
     client: httpx.AsyncClient, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
