@@ -24,7 +24,7 @@ from api.deployments import endpoints as deployments
 from api.docs import add_documentation
 from api.events import endpoints as events
 from api.events.feed import EventFeed
-from api.failures import add_exception_handlers, failure
+from api.failures import add_exception_handlers
 from api.grpc import collector
 from api.grpc.calls import Calls
 from api.grpc.optimizer import Optimizer
@@ -34,6 +34,7 @@ from api.keys import endpoints as keys
 from api.ofrep import endpoints as ofrep
 from api.optimizations import endpoints as optimizations
 from api.otlp import endpoints as otlp
+from api.protocols import failure
 from api.rate_limits import RateLimiter
 from api.reports import endpoints as reports
 from api.reports.learning import learning

@@ -56,7 +56,7 @@ class RequestContext:
     """ASGI middleware round the whole application.
 
     An answer must begin within `seconds`, counted from the request's first byte; it may then take its time,
-    as a stream does. `failure` gives the answer to a request that failed.
+    as a stream does. `failure` gives the answer to a request that failed, here and in `api.failures`.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class RequestContext:
         request_id = id_header.decode()
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        state["failure"] = self._failure
         began, status = time.perf_counter(), 0
         body = _Body(self._bodies, receive)
 

@@ -1,4 +1,4 @@
-"""Every answer that is not a success, in the form of the protocol that was spoken."""
+"""Errors of ours and of the framework, answered by what `RequestContext` was given for that."""
 
 import logging
 from http import HTTPStatus
@@ -12,11 +12,8 @@ from api.errors import (
     MethodNotAllowed,
     PayloadTooLarge,
     UnsupportedMediaType,
-    error_response,
     invalid,
 )
-from api.ofrep import errors as ofrep
-from api.otlp import errors as otlp
 from domain.errors import (
     Forbidden,
     InternalError,
@@ -46,16 +43,6 @@ _BY_STATUS: dict[int, type[OptimizerError]] = {
 }
 
 
-def failure(request: Request, error: OptimizerError) -> Response:
-    """The answer to a request that failed, whose id is known."""
-    path = request.scope["path"]
-    if path.startswith("/ofrep/"):
-        return ofrep.failure(request, error)
-    if path.startswith("/v1/"):
-        return otlp.failure(request, error)
-    return error_response(error, request.state.request_id)
-
-
 def add_exception_handlers(app: FastAPI) -> None:
     """Answer every error, those of the framework included."""
     app.add_exception_handler(OptimizerError, on_optimizer_error)
@@ -68,14 +55,14 @@ async def on_optimizer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, OptimizerError)
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("%s %s: %s", request.method, request.url.path, error.message, exc_info=error.__cause__)
-    return failure(request, error)
+    return _failure(request, error)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """The answer to an error of the framework's."""
     assert isinstance(error, HTTPException)
     kind = _BY_STATUS.get(error.status_code, InvalidRequest)
-    response = failure(request, kind(str(error.detail)))
+    response = _failure(request, kind(str(error.detail)))
     response.headers.update(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and "route" in request.scope:
         response.headers["Allow"] = ", ".join(_allowed(request))
@@ -91,4 +78,9 @@ def _allowed(request: Request) -> list[str]:
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return failure(request, invalid(error.errors()))
+    return _failure(request, invalid(error.errors()))
+
+
+def _failure(request: Request, error: OptimizerError) -> Response:
+    answer: Response = request.state.failure(request, error)
+    return answer

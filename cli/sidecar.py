@@ -77,7 +77,8 @@ async def _run(settings: Settings, upstream: str) -> int:
     task = asyncio.create_task(server.serve(sockets=listeners))
     up, asked = asyncio.create_task(server.up.wait()), asyncio.create_task(stopped.wait())
     await asyncio.wait((up, task), return_when=asyncio.FIRST_COMPLETED)
-    typer.echo(f"sidecar of {upstream} at {address_of(listeners[0])}", err=True)
+    if not task.done():
+        typer.echo(f"sidecar of {upstream} at {address_of(listeners[0])}", err=True)
     await asyncio.wait((asked, task), return_when=asyncio.FIRST_COMPLETED)
     ended = task.done()
     for waiting in (up, asked):

@@ -5,12 +5,13 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypedDict
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request, Response
 from llm_auto_optimizer._retry import RetryPolicy
 from llm_auto_optimizer._transport import AsyncTransport, Transport
 
 from api.context import API_PREFIX, MAX_BODIES_BYTES, MAX_BODY_BYTES, Bodies, RequestContext
-from api.failures import add_exception_handlers, failure
+from api.errors import error_response
+from api.failures import add_exception_handlers
 from api.instruments import Instruments
 from api.sidecar.configs import Configs
 from api.sidecar.delivery import Deliverer
@@ -20,6 +21,7 @@ from api.sidecar.reports import Reports
 from api.sidecar.status import StatusReader
 from api.sidecar.upstream import Upstream
 from api.sidecar.writer import Writer
+from domain.errors import OptimizerError
 
 REQUEST_SECONDS = 30.0
 # A slow server is waited for: nobody waits behind these.
@@ -111,9 +113,13 @@ def create_sidecar(
         instruments=instruments,
         bodies=Bodies(MAX_BODY_BYTES, MAX_BODIES_BYTES),
         seconds=REQUEST_SECONDS,
-        failure=failure,
+        failure=_failure,
     )
     return app
+
+
+def _failure(request: Request, error: OptimizerError) -> Response:
+    return error_response(error, request.state.request_id)
 
 
 async def _sample(status: StatusReader) -> None:

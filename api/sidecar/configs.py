@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import threading
 import time
@@ -9,13 +10,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_auto_optimizer import InvalidRequestError, NotFoundError, OptimizerError
+from llm_auto_optimizer import InvalidRequestError, NotFoundError, OptimizerError, UnexpectedAnswerError
 from llm_auto_optimizer._config import ScopeAnswer, ScopeKey, parse_scope_answer
 from llm_auto_optimizer._config_follower import ConfigFollower
 from llm_auto_optimizer._errors import refused
 
 from api.configs.rendering import Rendered
-from api.sidecar.arms import Arms, Bodies, as_current, as_service, bodies_of
+from api.sidecar.arms import Arms, as_current, as_service, bodies_of
 from api.sidecar.spool import Spool
 from api.sidecar.upstream import Upstream
 from api.sidecar.writer import Writer
@@ -35,21 +36,32 @@ MAX_SCOPES = 100
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """A scope's answers, as a service's and as `/config/current`, each where it is asked for as that.
+
+    `lasting` holds whether or not anybody watches a canary.
+    """
+
+    service: Arms | None
+    current: Arms | None
+    lasting: dict[str, Any]
+
+
 @dataclass(slots=True)
 class _Entry:
     """A scope. `answer` is the server's last, None before the first; `failure` why the last try brought none.
 
-    `kept` is what is on disk. `used` is when somebody asked last, `failed_at` when the last try ended and
-    `waits_until` how long one waits for a first answer, in seconds of the monotonic clock.
+    `served` may be of an earlier process. `used` is when somebody asked last, `failed_at` when the last try
+    ended and `waits_until` how long one waits for a first answer, in seconds of the monotonic clock, 0 where
+    that never was.
     """
 
     answer: ScopeAnswer | None = None
-    kept: dict[str, Any] | None = None
-    service: Arms | None = None
-    current: Arms | None = None
+    served: _Served | None = None
     failure: OptimizerError | None = None
     failed_at: float = 0.0
-    waits_until: float | None = None
+    waits_until: float = 0.0
     used: float = 0.0
     streams: int = 0
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -88,13 +100,12 @@ class Configs:
         for service, endpoint, body in await self._writer.run(Spool.configs, self._server):
             scope = ScopeKey(service or None, endpoint or None)
             try:
-                answer = parse_scope_answer(body, etag=None, server_ms=0, received_at=0)
-            except OptimizerError as error:
+                answer = parse_scope_answer(json.loads(body), etag=None, server_ms=0, received_at=0)
+                served = self._served(scope, answer, None)
+            except (ValueError, RecursionError, OptimizerError) as error:
                 log.warning("a kept configuration is not used: %s", error)
             else:
-                entry = self._entry(scope)
-                entry.kept = body
-                self._show(entry, scope, answer, bodies_of(answer, None))
+                self._entry(scope).served = served
         self._entry(self._own)
         for scope in list(self._entries):
             self._follower.follow(scope, fresh=False)
@@ -149,13 +160,14 @@ class Configs:
 
     async def _first(self, scope: ScopeKey, entry: _Entry) -> None:
         now = time.monotonic()
-        if entry.waits_until is None:
-            entry.waits_until = now + FIRST_SECONDS
-        elif entry.failure is not None and now >= entry.failed_at + AGAIN_SECONDS:
-            # Not as late as the background would, which has nobody waiting.
-            entry.failure, entry.waits_until = None, now + AGAIN_WAIT_SECONDS
-            entry.settled.clear()
-            self._follower.leave(scope)
+        first = entry.waits_until == 0
+        if first or (entry.failure is not None and now >= entry.failed_at + AGAIN_SECONDS):
+            entry.waits_until = now + (FIRST_SECONDS if first else AGAIN_WAIT_SECONDS)
+            if entry.failure is not None:
+                # Not as late as the background would, which has nobody waiting.
+                entry.failure = None
+                entry.settled.clear()
+                self._follower.hurry(scope)
         self._follower.follow(scope, fresh=False)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, entry.waits_until - now)):
@@ -176,12 +188,23 @@ class Configs:
             oldest = min(free, key=lambda scope: self._entries[scope].used)
             del self._entries[oldest]
             self._follower.leave(oldest)
+            self._writer.later(Spool.forget_config, self._server, *_kept_as(oldest))
 
-    def _show(self, entry: _Entry, scope: ScopeKey, answer: ScopeAnswer, bodies: Bodies) -> None:
-        if scope == self._own:
-            entry.current = as_current(answer, bodies)
-        if scope.service is not None:
-            entry.service = as_service(answer, bodies)
+    def _served(self, scope: ScopeKey, answer: ScopeAnswer, other: ScopeAnswer | None) -> _Served:
+        """What is served of what the server says to both arms.
+
+        Raises:
+            UnexpectedAnswerError: it cannot be.
+        """
+        try:
+            bodies = bodies_of(answer, other)
+            return _Served(
+                None if scope.service is None else as_service(answer, bodies),
+                as_current(answer, bodies) if scope == self._own else None,
+                bodies.lasting,
+            )
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise UnexpectedAnswerError(f"not to be served: {error!r}", body=answer.body) from error
 
     # By the follower's threads
 
@@ -201,7 +224,7 @@ class Configs:
         if scope == self._own and scope.service is not None:
             answer = self._upstream.applied(answer)
             other = None if other is None else self._upstream.applied(other)
-        self._on_loop(self._take, scope, answer, bodies_of(answer, other))
+        self._on_loop(self._take, scope, answer, self._served(scope, answer, other))
 
     def _on_loop(self, work: Any, *arguments: Any) -> None:
         # The loop may have ended, and a thread be late.
@@ -210,24 +233,21 @@ class Configs:
 
     # On the loop again
 
-    def _take(self, scope: ScopeKey, answer: ScopeAnswer, bodies: Bodies) -> None:
+    def _take(self, scope: ScopeKey, answer: ScopeAnswer, served: _Served) -> None:
         entry = self._entries.get(scope)
         if entry is None:
             return
-        entry.answer, entry.failure = answer, None
-        self._show(entry, scope, answer, bodies)
+        if entry.served is None or entry.served.lasting != served.lasting:
+            self._writer.later(Spool.save_config, self._server, *_kept_as(scope), served.lasting)
+        entry.answer, entry.served, entry.failure = answer, served, None
         entry.settled.set()
-        if entry.kept != bodies.lasting:
-            entry.kept = bodies.lasting
-            named = (scope.service or "", scope.endpoint or "")
-            self._writer.later(Spool.save_config, self._server, *named, bodies.lasting)
         self.changed.tell()
 
     def _take_failure(self, scope: ScopeKey, error: OptimizerError) -> None:
         entry = self._entries.get(scope)
         if entry is None:
             return
-        if entry.service or entry.current:
+        if entry.served is not None:
             if entry.failure is None:
                 log.warning("configuration of %s not renewed, the last one holds: %s", _name(scope), error)
         elif isinstance(error, NotFoundError | InvalidRequestError):
@@ -248,7 +268,13 @@ async def _first_of(*events: asyncio.Event, seconds: float | None) -> None:
 
 
 def _arms(entry: _Entry, wanted: Read) -> Arms | None:
-    return entry.current if wanted.as_current else entry.service
+    if entry.served is None:
+        return None
+    return entry.served.current if wanted.as_current else entry.served.service
+
+
+def _kept_as(scope: ScopeKey) -> tuple[str, str]:
+    return scope.service or "", scope.endpoint or ""
 
 
 def _name(scope: ScopeKey) -> str:

@@ -23,7 +23,7 @@ from llm_auto_optimizer._request import decode, post_encoded
 from llm_auto_optimizer._transport import AsyncTransport
 
 from api.sidecar.spool import Delivery, Kind, Spool
-from api.sidecar.writer import Writer
+from api.sidecar.writer import Counts, Writer
 
 GATHER_SECONDS = 0.2
 """How long what has come waits for more."""
@@ -38,17 +38,10 @@ MAX_LOGGED = 500
 
 _PATHS: dict[Kind, str] = {"metrics": "/metrics", "evaluations": "/quality"}
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-# Answered before anything is kept.
-_NOT_KEPT = (
-    RateLimitedError,
-    ServiceUnavailableError,
-    UnauthorizedError,
-    ForbiddenError,
-    NotFoundError,
-    InternalError,
-)
 # What somebody may mend, at the server or in the sidecar's settings.
 _MENDABLE = (UnauthorizedError, ForbiddenError, NotFoundError)
+# Answered before anything is kept.
+_NOT_KEPT = (RateLimitedError, ServiceUnavailableError, *_MENDABLE)
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +49,9 @@ log = logging.getLogger(__name__)
 class Deliverer:
     """Tries for as long as it takes. Whatever is not delivered stays in the spool.
 
-    A try that got no answer may have been written, so the same batch goes again under the same key, and the
-    server takes it once. Past the key's life it would be counted twice: then it is let go.
+    A try that got no answer may have been written, whatever later tries are answered, so the same batch goes
+    again under the same key, and the server takes it once. Past the key's life it would be counted twice:
+    then it is let go.
     """
 
     def __init__(self, writer: Writer, transport: AsyncTransport) -> None:
@@ -96,44 +90,49 @@ class Deliverer:
 
     async def _next(self) -> None:
         self._writer.arrived.clear()
-        delivery = await self._writer.run(Spool.next_delivery, _now_ms())
+        delivery = await self._writer.run(Spool.next_delivery)
         if delivery is None:
             self._idle.set()
             await self._writer.arrived.wait()
             self._idle.clear()
             await asyncio.sleep(GATHER_SECONDS)
             return
-        await self._deliver(delivery)
+        end = await self._deliver(delivery)
         await self._writer.run(Spool.finish, delivery)
+        # Not before it is finished with: otherwise it comes again, and would be counted again.
+        counts = self._writer.counts
+        counts.delivered += end.delivered
+        counts.rejected += end.rejected
+        counts.dropped += end.dropped
+        counts.uncertain += end.uncertain
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        """Try until the delivery is done with, one way or the other."""
+    async def _deliver(self, delivery: Delivery) -> Counts:
+        """Try until the delivery is done with, one way or the other; gives what became of it."""
         uncertain_since, failures, faults = delivery.uncertain_since, 0, 0
         while True:
+            began = _now_ms()
             if uncertain_since is None:
-                uncertain_since = _now_ms()
-                await self._writer.run(Spool.mark_uncertain, delivery, uncertain_since)
-            elif _now_ms() - uncertain_since >= KEY_LIFE_MS:
-                self._writer.counts.uncertain += delivery.items
+                await self._writer.run(Spool.mark_uncertain, began)
+            elif began - uncertain_since >= KEY_LIFE_MS:
                 log.error("whether %d reports were kept will not be known any more", delivery.items)
-                return
+                return Counts(uncertain=delivery.items)
             try:
                 tally = await self._send(delivery)
             except OptimizerError as error:
                 faults += isinstance(error, InternalError)
                 if _is_final(error) or faults >= FAULTY_TRIES:
-                    self._writer.counts.dropped += delivery.items
                     log.error("the server refuses %d reports for good: %s", delivery.items, error)
-                    return
-                if isinstance(error, _NOT_KEPT) or isinstance(error.__cause__, _NEVER_SENT):
-                    uncertain_since = None
-                    await self._writer.run(Spool.mark_uncertain, delivery, None)
+                    return Counts(dropped=delivery.items)
+                if not _was_not_kept(error):
+                    uncertain_since = began if uncertain_since is None else uncertain_since
+                elif uncertain_since is None:
+                    await self._writer.run(Spool.mark_uncertain, None)
                 self._tell_of(error)
                 failures += 1
                 await asyncio.sleep(_pause(failures, error))
             else:
-                self._count(tally)
-                return
+                self._tell_of_success(tally)
+                return Counts(delivered=tally["accepted"], rejected=tally["rejected"])
 
     async def _send(self, delivery: Delivery) -> dict[str, Any]:
         request = post_encoded(_PATHS[delivery.kind], delivery.body, idempotency_key=delivery.key)
@@ -149,17 +148,19 @@ class Deliverer:
         self._failing = True
         self._idle.set()
 
-    def _count(self, tally: dict[str, Any]) -> None:
+    def _tell_of_success(self, tally: dict[str, Any]) -> None:
         if self._failing:
             log.warning("the server takes reports again")
         self._failing = False
         self._idle.clear()
         self.last_delivered = _now_ms()
-        self._writer.counts.delivered += tally["accepted"]
-        self._writer.counts.rejected += tally["rejected"]
         if tally["rejected"]:
             reasons = str(tally.get("errors"))[:MAX_LOGGED]
             log.warning("the server rejected %d reports: %s", tally["rejected"], reasons)
+
+
+def _was_not_kept(error: OptimizerError) -> bool:
+    return isinstance(error, _NOT_KEPT) or isinstance(error.__cause__, _NEVER_SENT)
 
 
 def _is_final(error: OptimizerError) -> bool:

@@ -19,24 +19,28 @@ from domain.ids import new_id
 Kind = Literal["metrics", "evaluations"]
 """What a batch holds, named as in its JSON."""
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 256 * 1024
 DELIVERY_ITEMS = 5_000
 """As many as the server writes in one transaction."""
-DELIVERY_BYTES = 4 * CHUNK_BYTES
+DELIVERY_BYTES = 960 * 1024
+"""Proxies pass a megabyte, unless they are told to pass more."""
 KEPT_ANSWERS_MS = 24 * 3_600_000
-KEPT_ANSWERS = 100_000
+KEPT_ANSWERS_BYTES = 64 * 1024 * 1024
+ANSWER_BYTES = 200
+"""What an answer takes beside itself: its key and fingerprint."""
 LOCK_SECONDS = 5.0
 
 _SCHEMA = """
+-- The one under way, of all chunks up to its last.
 CREATE TABLE IF NOT EXISTS deliveries (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL, kind TEXT NOT NULL, uncertain_since INTEGER
+    last INTEGER PRIMARY KEY, key TEXT NOT NULL, kind TEXT NOT NULL, uncertain_since INTEGER
 );
 CREATE TABLE IF NOT EXISTS chunks (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, items INTEGER NOT NULL, body BLOB NOT NULL,
-    delivery INTEGER REFERENCES deliveries (id)
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, items INTEGER NOT NULL, body BLOB NOT NULL
 );
+-- Each at the sum of its bytes and those of all before it.
 CREATE TABLE IF NOT EXISTS answers (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL,
+    place INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL,
     answer TEXT NOT NULL, created_at INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS answers_created_at ON answers (created_at);
@@ -92,11 +96,11 @@ class Taken:
 class Delivery:
     """A batch for the server, which keeps its key, its items and so its body for as long as it is there.
 
-    `size` in bytes as `Bounds` has them. `uncertain_since` (ms since the epoch) is when the first try began
-    of which it is not known that it failed.
+    `last` is its last chunk, `size` in bytes as `Bounds` has them. `uncertain_since` (ms since the epoch) is
+    when the first try began of which it is not known that it failed, None where all are known to have.
     """
 
-    id: int
+    last: int
     key: str
     kind: Kind
     items: int
@@ -109,7 +113,7 @@ Outcome = Answer | OptimizerError
 
 
 def chunks_of(kind: Kind, items: Iterable[bytes]) -> list[Chunk]:
-    """Encoded items in chunks of a megabyte or one item."""
+    """Encoded items in chunks of `CHUNK_BYTES` or one item."""
     chunks: list[Chunk] = []
     held: list[bytes] = []
     size = 0
@@ -129,7 +133,8 @@ class Spool:
 
     Raises:
         InUse: another process has it.
-        sqlite3.Error: it cannot be opened or written, here and wherever it is.
+        sqlite3.OperationalError: it cannot be opened or written, here and wherever it is.
+        sqlite3.DatabaseError: it is damaged.
     """
 
     def __init__(self, path: Path, bounds: Bounds) -> None:
@@ -142,14 +147,17 @@ class Spool:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        except sqlite3.OperationalError as error:
+            (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+            self.items, self.bytes = self._db.execute(
+                "SELECT coalesce(sum(items), 0), coalesce(sum(length(body)), 0) FROM chunks"
+            ).fetchone()
+        except sqlite3.Error as error:
             self._db.close()
-            if "locked" in str(error):
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
                 raise InUse("another sidecar uses it") from error
             raise
-        self.items, self.bytes = self._db.execute(
-            "SELECT coalesce(sum(items), 0), coalesce(sum(length(body)), 0) FROM chunks"
-        ).fetchone()
 
     def take(self, batches: Sequence[Taken]) -> list[Outcome]:
         """Keep batches in one transaction; gives each one's answer, or why it was not kept."""
@@ -160,7 +168,8 @@ class Spool:
                 oldest = max((batch.at_ms for batch in batches), default=0) - KEPT_ANSWERS_MS
                 self._db.execute("DELETE FROM answers WHERE created_at < ?", (oldest,))
                 self._db.execute(
-                    "DELETE FROM answers WHERE id <= (SELECT max(id) FROM answers) - ?", (KEPT_ANSWERS,)
+                    "DELETE FROM answers WHERE place <= (SELECT max(place) FROM answers) - ?",
+                    (KEPT_ANSWERS_BYTES,),
                 )
         except BaseException:
             self.items, self.bytes = before
@@ -185,28 +194,30 @@ class Spool:
             [(chunk.kind, chunk.items, chunk.body) for chunk in batch.chunks],
         )
         if claim is not None:
+            answer = json.dumps(batch.answer.body)
             self._db.execute(
-                "INSERT OR REPLACE INTO answers (key, fingerprint, answer, created_at) VALUES (?, ?, ?, ?)",
-                (claim.key, claim.fingerprint, json.dumps(batch.answer.body), batch.at_ms),
+                "INSERT OR REPLACE INTO answers (place, key, fingerprint, answer, created_at) "
+                "VALUES ((SELECT coalesce(max(place), 0) FROM answers) + ?, ?, ?, ?, ?)",
+                (ANSWER_BYTES + len(answer), claim.key, claim.fingerprint, answer, batch.at_ms),
             )
         self.items += batch.items
         self.bytes += batch.bytes
         return batch.answer
 
-    def next_delivery(self, now_ms: int) -> Delivery | None:
+    def next_delivery(self) -> Delivery | None:
         """The delivery under way, else a new one of what waits for longest, None where nothing does."""
         with self._transaction():
-            row = self._db.execute("SELECT id, key, kind, uncertain_since FROM deliveries").fetchone()
-            row = row or self._new_delivery(now_ms)
+            row = self._db.execute("SELECT last, key, kind, uncertain_since FROM deliveries").fetchone()
+            row = row or self._new_delivery()
         if row is None:
             return None
-        number, key, kind, uncertain_since = row
-        found = self._db.execute("SELECT items, body FROM chunks WHERE delivery = ? ORDER BY id", (number,))
+        last, key, kind, uncertain_since = row
+        found = self._db.execute("SELECT items, body FROM chunks WHERE id <= ? ORDER BY id", (last,))
         items, bodies = zip(*found.fetchall(), strict=True)
         body = b'{"%b":[%b]}' % (kind.encode(), b",".join(bodies))
-        return Delivery(number, key, kind, sum(items), sum(map(len, bodies)), body, uncertain_since)
+        return Delivery(last, key, kind, sum(items), sum(map(len, bodies)), body, uncertain_since)
 
-    def _new_delivery(self, now_ms: int) -> tuple[int, str, Kind, int] | None:
+    def _new_delivery(self) -> tuple[int, str, Kind, None] | None:
         last, kind, items, size = 0, None, 0, 0
         with closing(
             self._db.execute("SELECT id, kind, items, length(body) FROM chunks ORDER BY id")
@@ -219,23 +230,18 @@ class Spool:
         if kind is None:
             return None
         key = new_id("sdc")
-        made = self._db.execute(
-            "INSERT INTO deliveries (key, kind, uncertain_since) VALUES (?, ?, ?)", (key, kind, now_ms)
-        ).lastrowid
-        assert made is not None
-        # What came before is delivered and gone.
-        self._db.execute("UPDATE chunks SET delivery = ? WHERE id <= ?", (made, last))
-        return made, key, kind, now_ms
+        self._db.execute("INSERT INTO deliveries (last, key, kind) VALUES (?, ?, ?)", (last, key, kind))
+        return last, key, kind, None
 
-    def mark_uncertain(self, delivery: Delivery, since_ms: int | None) -> None:
-        """Note that a try begins whose outcome may never be known; None: it is known to have failed."""
-        self._db.execute("UPDATE deliveries SET uncertain_since = ? WHERE id = ?", (since_ms, delivery.id))
+    def mark_uncertain(self, since_ms: int | None) -> None:
+        """Note when the first try began of which it is not known that it failed, None for no such try."""
+        self._db.execute("UPDATE deliveries SET uncertain_since = ?", (since_ms,))
 
     def finish(self, delivery: Delivery) -> None:
         """Forget a delivery and its items."""
         with self._transaction():
-            self._db.execute("DELETE FROM chunks WHERE delivery = ?", (delivery.id,))
-            self._db.execute("DELETE FROM deliveries WHERE id = ?", (delivery.id,))
+            self._db.execute("DELETE FROM chunks WHERE id <= ?", (delivery.last,))
+            self._db.execute("DELETE FROM deliveries")
         self.items -= delivery.items
         self.bytes -= delivery.size
 
@@ -246,10 +252,17 @@ class Spool:
             (server, service, endpoint, json.dumps(body)),
         )
 
-    def configs(self, server: str) -> list[tuple[str, str, dict[str, Any]]]:
-        """What was kept of a server: service, endpoint and answer."""
+    def forget_config(self, server: str, service: str, endpoint: str) -> None:
+        """Keep it no longer."""
+        self._db.execute(
+            "DELETE FROM configs WHERE server = ? AND service = ? AND endpoint = ?",
+            (server, service, endpoint),
+        )
+
+    def configs(self, server: str) -> list[tuple[str, str, str]]:
+        """What was kept of a server: service, endpoint and answer in JSON."""
         found = self._db.execute("SELECT service, endpoint, body FROM configs WHERE server = ?", (server,))
-        return [(service, endpoint, json.loads(body)) for service, endpoint, body in found.fetchall()]
+        return found.fetchall()
 
     def close(self) -> None:
         """Let another process have it."""

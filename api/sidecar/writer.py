@@ -5,7 +5,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,7 +52,7 @@ class Writer:
 
     @classmethod
     async def open(cls, path: Path, bounds: Bounds) -> "Writer":
-        """Open the spool. One that is no database any more is set aside.
+        """Open the spool. One that is damaged is set aside.
 
         Raises:
             InUse, sqlite3.Error, OSError: it cannot be had.
@@ -90,9 +90,16 @@ class Writer:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, work, self._spool, *arguments)
 
-    def later(self, work: Callable[..., T], *arguments: Any) -> "Future[T]":
-        """The same from any thread, without waiting."""
-        return self._thread.submit(work, self._spool, *arguments)
+    def later(self, work: Callable[..., None], *arguments: Any) -> None:
+        """The same without waiting. What the disk does not take is let go."""
+
+        def attempt() -> None:
+            try:
+                work(self._spool, *arguments)
+            except sqlite3.Error as error:
+                log.warning("the spool cannot be written: %s", error)
+
+        self._thread.submit(attempt)
 
     async def close(self) -> None:
         """Finish what waits, and close the spool."""
@@ -143,7 +150,8 @@ def _open(path: Path, bounds: Bounds) -> Spool:
     except sqlite3.DatabaseError as error:
         aside = path.with_name(f"{path.name}.broken-{time.time_ns() // 1_000_000}")
         path.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        log.error("%s is no database any more (%s): it is kept as %s", path, error, aside)
+        log_file = path.with_name(f"{path.name}-wal")
+        if log_file.exists():
+            log_file.rename(f"{aside}-wal")
+        log.error("%s is damaged (%s): it is kept as %s", path, error, aside)
         return Spool(path, bounds)

@@ -14,9 +14,9 @@ from google.protobuf.descriptor_pb2 import (
 )
 
 from tests.api.compatibility import additions, breaks, present, released
+from tests.specification.blocks import blocks, section
 
 ROOT = Path(__file__).parents[2]
-SPECIFICATION = (ROOT / "tests" / "specification" / "interfaces.md").read_text(encoding="utf-8")
 Change = Callable[[FileDescriptorProto], None]
 
 
@@ -40,10 +40,10 @@ def test_nothing_that_was_released_means_something_else() -> None:
 
 def test_a_client_of_the_specification_is_served(tmp_path: Path) -> None:
     """Its own text, with the messages that it leaves open as empty ones."""
-    (block,) = [part for part in SPECIFICATION.split("```") if part.startswith("protobuf\n")]
+    (block,) = blocks("protobuf", section("### 4.4", "## 5. "))
     left_open = ("LLMConfig", "Metric", "MetricsResponse", "ConfigStreamRequest")
     source = tmp_path / "specified.proto"
-    text = block.removeprefix("protobuf\n") + "".join(f"message {name} {{}}\n" for name in left_open)
+    text = block + "".join(f"message {name} {{}}\n" for name in left_open)
     source.write_text(text, encoding="utf-8")
     compiled(source, tmp_path, "--descriptor_set_out=set")
     (specified,) = FileDescriptorSet.FromString((tmp_path / "set").read_bytes()).file

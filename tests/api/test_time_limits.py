@@ -7,8 +7,8 @@ from sqlalchemy import text
 from starlette.types import Receive, Scope, Send
 
 from api.context import Bodies, RequestContext
-from api.failures import failure
 from api.instruments import Instruments
+from api.protocols import failure
 from storage.database import Database
 from tests.api.answers import done, refused
 from tests.api.conftest import ADMIN_KEY, Served

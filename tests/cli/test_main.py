@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from cli.main import COMMANDS, app
 
-HEAVY = ("numpy", "scipy", "temporalio", "sqlalchemy", "asyncpg", "alembic")
+HEAVY = ("numpy", "scipy", "temporalio", "sqlalchemy", "asyncpg", "alembic", "grpc", "google.protobuf")
 LOADED = f"""
 import sys
 from cli.main import app

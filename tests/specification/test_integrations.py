@@ -15,8 +15,10 @@ import pytest
 from activities.delivery_http import Endpoint, Poster
 from domain.events import EventMessage
 from domain.webhooks import Sender
+from storage.database import Database
 from tests.api.answers import done
 from tests.api.conftest import ADMIN_KEY, CONFIG
+from tests.api.sidecar.beside import sidecar
 from tests.node.running import NODE, node_prints, packages
 from tests.specification.blocks import TEXT, blocks, section
 
@@ -27,12 +29,11 @@ RUN_BY = {
     ("4.1", "typescript"): ("sdks/typescript/test/specification.test.ts", "'### 4.1'"),
     ("4.2", "typescript"): ("tests/specification/test_integrations.py", "def test_the_receiver_of_webhooks"),
     ("4.3", "typescript"): ("tests/specification/test_integrations.py", "def test_the_direct_communication"),
+    ("4.4", "protobuf"): ("tests/api/test_proto.py", 'section("### 4.4"'),
     ("5.1", "typescript"): ("sdks/typescript/test/specification.test.ts", "'### 5.1'"),
     ("5.2", "python"): ("sdks/python/tests/test_specification.py", "### 5.2 Python SDK"),
     ("5.3", "go"): ("sdks/go/programs_test.go", "### 5.3 Go SDK"),
 }
-# Not a program: the service and its messages.
-DEFINITIONS = {("4.4", "protobuf")}
 REPORT = """
   endpoint: '/api/chat', model: config.model, provider: config.provider,
   tokensInput: 150, tokensOutput: 500, tokensTotal: 650, statusCode: 200,
@@ -50,7 +51,7 @@ def test_every_snippet_of_sections_4_and_5_is_run() -> None:
         languages = re.findall(r"^```(\w+)$", part, re.MULTILINE)
         found |= {(part.split()[0], language) for language in languages}
         assert len(languages) == 1, part
-    assert found == RUN_BY.keys() | DEFINITIONS
+    assert found == RUN_BY.keys()
     for file, words in RUN_BY.values():
         assert words in (ROOT / file).read_text(encoding="utf-8"), file
 
@@ -92,29 +93,36 @@ async def test_the_receiver_of_webhooks(tmp_path: Path) -> None:
     assert output.decode() == f"{CONFIG['model']}\n"
 
 
-async def test_the_direct_communication(client: httpx.AsyncClient, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_sidecar", [True, False], ids=["a sidecar", "the server"])
+async def test_the_direct_communication(
+    client: httpx.AsyncClient, database: Database, tmp_path: Path, by_sidecar: bool
+) -> None:
     update = {"config": CONFIG, "reason": "first"}
     done(await client.post("/api/v1/config/update", json=update))
-    (direct,) = blocks("typescript", section("### 4.3", "### 4.4"))
-    for words in ("'http://localhost:9090'", "  // ... other metrics\n"):
-        assert direct.count(words) == 1
-    direct = direct.replace("'http://localhost:9090'", f"'{str(client.base_url).rstrip('/')}'")
-    direct = direct.replace("  // ... other metrics\n", REPORT)
-    program = tmp_path / "direct.mts"
-    program.write_text(
-        f"{direct}\nconsole.log(config.model);\n"
-        "function callLLM(prompt: string, config: any) { return { latency: 12 }; }\n",
-        encoding="utf-8",
-    )
     # The sidecar asks for no key; a server does.
-    (tmp_path / "keyed.mjs").write_text(
-        "import axios from 'axios';\n"
-        f"axios.defaults.headers.common.Authorization = 'Bearer {ADMIN_KEY}';\n"
-        "globalThis.prompt = 'Hello';\n",
-        encoding="utf-8",
-    )
+    key = "" if by_sidecar else f"axios.defaults.headers.common.Authorization = 'Bearer {ADMIN_KEY}';\n"
+    brought = tmp_path / "brought.mjs"
+    brought.write_text(f"import axios from 'axios';\n{key}globalThis.prompt = 'Hello';\n", encoding="utf-8")
     (tmp_path / "node_modules").symlink_to(packages() / "node_modules")
-    printed = await node_prints("--import", (tmp_path / "keyed.mjs").as_uri(), program)
+    async with sidecar(str(client.base_url), tmp_path) as beside:
+        address = str((beside if by_sidecar else client).base_url).rstrip("/")
+        (direct,) = blocks("typescript", section("### 4.3", "### 4.4"))
+        for words, given in (
+            ("'http://localhost:9090'", f"'{address}'"),
+            ("  // ... other metrics\n", REPORT),
+        ):
+            assert direct.count(words) == 1
+            direct = direct.replace(words, given)
+        program = tmp_path / "direct.mts"
+        program.write_text(
+            f"{direct}\nconsole.log(config.model);\n"
+            "function callLLM(prompt: string, config: any) { return { latency: 12 }; }\n",
+            encoding="utf-8",
+        )
+        printed = await node_prints("--import", brought.as_uri(), program)
     assert printed.splitlines()[-1] == CONFIG["model"]
-    services = done(await client.get("/api/v1/services"))["services"]
-    assert [service["service"] for service in services] == ["my-service"]
+    # The sidecar has delivered what it took: it has ended.
+    connection = await database.connect()
+    kept = await connection.fetch("SELECT service, model, latency_ms FROM metrics")
+    await connection.close()
+    assert [tuple(row) for row in kept] == [("my-service", CONFIG["model"], 12)]

@@ -22,6 +22,8 @@ from .conftest import CANARY_CONFIG, CONFIG, Answer, Peer, config_answer, error_
 from .test_config import rollout
 
 GARBAGE = Answer(b"<html>proxy</html>", headers={"Content-Type": "text/html"})
+TOO_DEEP = Answer(b"[" * 100_000)
+TOO_LARGE = config_answer(rollout={**rollout(50), "trafficPercent": 10**400})
 
 
 def event(version: str, **more: Any) -> str:
@@ -215,7 +217,9 @@ def test_what_has_no_call_to_it_asks_nobody(peer: Peer) -> None:
     assert len(peer.seen) == 1
 
 
-@pytest.mark.parametrize("fault", [Answer(cut=True), GARBAGE, error_answer("UNAUTHORIZED", 401)])
+@pytest.mark.parametrize(
+    "fault", [Answer(cut=True), GARBAGE, TOO_DEEP, TOO_LARGE, error_answer("UNAUTHORIZED", 401)]
+)
 def test_the_default_holds_until_the_server_answers(fault: Answer, peer: Peer) -> None:
     peer.standing = fault
     with client_of(peer, default_config=CONFIG, poll_interval=0.01, retries=3) as client:

@@ -11,12 +11,13 @@ import pytest
 from llm_auto_optimizer import OptimizerClient
 
 from api.sidecar import configs
+from api.sidecar.spool import Spool
 from domain.assignment import assigned_to_canary
 from infra import ports
 from storage.database import Database
 from tests.api.answers import done, eventually, refused
 from tests.api.conftest import CONFIG, Served
-from tests.api.sidecar.beside import sidecar, spooled
+from tests.api.sidecar.beside import AMPLE, sidecar, spooled
 from tests.api.streams import streaming
 from tests.api.test_reports import METRICS, QUALITY, count, evaluation, metric
 from tests.chaos.proxy import proxy_to
@@ -119,6 +120,18 @@ async def test_without_its_server_it_serves_the_last_configuration_after_a_resta
             await eventually(beside, "/api/v1/status", lambda body: body["controlLoop"]["state"] != "ERROR")
 
 
+async def test_whoever_asks_first_has_the_server_asked(
+    client: httpx.AsyncClient, database: Database, tmp_path: Path
+) -> None:
+    await first_config(database, "global", "gpt-4o")
+    port = ports.choose(None)
+    async with sidecar(f"http://127.0.0.1:{port}", tmp_path) as beside:
+        # Time for it to have asked in vain, and to pause for longer and longer.
+        await asyncio.sleep(3)
+        async with proxy_to(urlsplit(str(client.base_url)).netloc, port=port):
+            assert done(await beside.get(CURRENT))["version"] == "global@1"
+
+
 async def test_a_server_that_comes_later_is_asked_as_soon_as_somebody_asks(
     client: httpx.AsyncClient, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +145,21 @@ async def test_a_server_that_comes_later_is_asked_as_soon_as_somebody_asks(
         async with proxy_to(urlsplit(str(client.base_url)).netloc, port=port):
             await asyncio.sleep(0.3)
             assert done(await beside.get(CURRENT))["version"] == "global@1"
+
+
+async def test_what_is_followed_no_more_is_kept_no_more(
+    client: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configs, "MAX_SCOPES", 3)
+    done(await client.post("/api/v1/config/update", json={"config": CONFIG, "reason": "first"}))
+    async with sidecar(str(client.base_url), tmp_path) as beside:
+        for endpoint in ("/a", "/b", "/a", "/c"):
+            done(await beside.get(CHAT, params={"endpoint": endpoint}))
+        address = str(client.base_url).rstrip("/")
+    spool = Spool(tmp_path / "spool.db", AMPLE)
+    kept = {(service, endpoint) for service, endpoint, _ in spool.configs(address)}
+    spool.close()
+    assert kept == {("", ""), ("chat", "/a"), ("chat", "/c")}
 
 
 async def test_nothing_configured_is_not_found_until_there_is_something(
@@ -165,6 +193,11 @@ async def test_reports_are_judged_as_the_server_judges_them(
             return await count(database, "metrics") == 8 and await count(database, "quality") == 2
 
         await until(all_there)
+
+        async def delivered() -> bool:
+            return (await spooled(beside))["delivered"] == 5
+
+        await until(delivered)
         assert (await spooled(beside))["items"] == 0
         found = (await beside.get("/metrics")).text
     assert 'llm_optimizer_sidecar_reports_total{outcome="delivered"} 5.0' in found

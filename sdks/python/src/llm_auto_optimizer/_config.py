@@ -161,5 +161,5 @@ def _parse_rollout(rollout: Any, server_ms: float, received_at: float) -> Rollou
             control=Config.from_answer(rollout["control"], deployment_id=deployment_id),
             canary=Config.from_answer(rollout["canary"], deployment_id=deployment_id, is_canary=True),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise UnexpectedAnswerError(f"not a rollout: {error!r}", body=rollout) from error

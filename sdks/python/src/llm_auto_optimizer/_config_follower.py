@@ -39,7 +39,12 @@ class _Following:
 
     def __init__(self) -> None:
         self.thread: threading.Thread | None = None
-        self.ended = threading.Event()
+        self.ended = False
+        self.awake = threading.Event()  # set to cut its pause short
+
+    def end(self) -> None:
+        self.ended = True
+        self.awake.set()
 
     @property
     def is_alive(self) -> bool:
@@ -90,12 +95,18 @@ class ConfigFollower:
                 return
             self._followed[scope] = following
 
+    def hurry(self, scope: ScopeKey) -> None:
+        """Has the server asked now rather than after the pause, if one is made."""
+        following = self._followed.get(scope)
+        if following is not None:
+            following.awake.set()
+
     def leave(self, scope: ScopeKey) -> None:
         """Ends the following of `scope`, without waiting for that."""
         with self._lock:
             following = self._followed.pop(scope, None)
         if following is not None:
-            following.ended.set()
+            following.end()
             self._streams.interrupt(scope)
 
     def close(self) -> None:
@@ -104,7 +115,7 @@ class ConfigFollower:
             self._closed = True
             followed = dict(self._followed)
         for scope, following in followed.items():
-            following.ended.set()
+            following.end()
             self._streams.interrupt(scope)
         for following in followed.values():
             if following.thread is not None and following.thread is not threading.current_thread():
@@ -112,9 +123,10 @@ class ConfigFollower:
 
     def _run(self, scope: ScopeKey, following: _Following, fresh: bool) -> None:
         failures = 0
-        while not following.ended.is_set():
+        while not following.ended:
+            following.awake.clear()
             streamed = self._stream and self._follow_once(scope, following)
-            if following.ended.is_set():
+            if following.ended:
                 return
             error = None if fresh and not streamed else self._poll(scope)
             fresh = False
@@ -125,7 +137,7 @@ class ConfigFollower:
             else:
                 pause = _RECONNECT * random.uniform(0.5, 1.0) if streamed else self._interval
             asked = 0.0 if error is None or streamed else error.retry_after or 0.0
-            following.ended.wait(max(pause, asked))
+            following.awake.wait(max(pause, asked))
 
     def _follow_once(self, scope: ScopeKey, following: _Following) -> bool:
         """Whether there was anything to accept before the stream ended."""
@@ -137,8 +149,8 @@ class ConfigFollower:
             self._accept(scope, answer)
 
         try:
-            self._streams.follow(scope, accept, lambda: not following.ended.is_set())
+            self._streams.follow(scope, accept, lambda: not following.ended)
         except OptimizerError as error:
-            if not following.ended.is_set():
+            if not following.ended:
                 logger.debug("no stream of %s, it is polled instead: %s", tuple(scope), error)
         return brought

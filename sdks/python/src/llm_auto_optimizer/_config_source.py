@@ -101,7 +101,7 @@ def read_answer(response: httpx.Response) -> ScopeAnswer:
 def _read_event(data: str, server_ms: float, received_at: float) -> ScopeAnswer:
     try:
         body = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnexpectedAnswerError("the stream holds no JSON", body=data) from error
     return parse_scope_answer(body, etag=None, server_ms=server_ms, received_at=received_at)
 

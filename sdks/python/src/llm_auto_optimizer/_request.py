@@ -98,7 +98,7 @@ def decode(response: httpx.Response) -> Any:
 def _json_or_text(response: httpx.Response) -> Any:
     try:
         return json.loads(response.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return response.text
 
 
