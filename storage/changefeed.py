@@ -10,6 +10,7 @@ import asyncpg
 
 from domain.errors import DatabaseError
 from storage.database import Database
+from storage.tasks import stop
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,7 @@ class ChangeFeed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await stop([self._task])
 
     async def _listen(self) -> None:
         while True:

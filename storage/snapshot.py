@@ -17,6 +17,7 @@ from domain.serving import Canary, Served, ServingTable
 from storage.broadcast import Broadcast
 from storage.database import Database, unreachable_as_database_error
 from storage.keys import Principal
+from storage.tasks import stop
 
 CHANNEL = "optimizer"
 RELEVANT = frozenset({"control", "scopes", "rollouts", "api_keys", "services"})
@@ -73,9 +74,7 @@ class LiveSnapshot:
     async def close(self) -> None:
         """Stop reading."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await stop([self._task])
         self._disconnect()
 
     @property

@@ -27,6 +27,7 @@ from storage import fanout, publisher
 from storage.changefeed import ChangeFeed
 from storage.database import Database
 from storage.fanout import FanOut
+from storage.tasks import stop
 from worker import deliveries, dispatcher, rollups, visibility
 from worker.interceptors import HouseRules
 from worker.schedules import Schedules, ensure_housekeeping
@@ -118,9 +119,7 @@ async def _housekeeping(database: Database, client: Client, redis_url: str | Non
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await stop(tasks)
             if redis is not None:
                 await redis.aclose()
 

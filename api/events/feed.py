@@ -16,6 +16,7 @@ from storage.broadcast import Broadcast
 from storage.changefeed import ChangeFeed
 from storage.database import Database
 from storage.fanout import FanOut, PublishedEvent, published
+from storage.tasks import stop
 
 KEPT = 5_000
 PAGE = 500
@@ -86,11 +87,18 @@ class EventFeed:
             except DatabaseError:
                 await asyncio.sleep(RETRY_SECONDS)
         fan_out = FanOut(self._redis, self._database) if self._redis is not None else None
-        async with ChangeFeed(self._database) as feed, asyncio.TaskGroup() as group:
-            group.create_task(publisher.run(self._database, fan_out, feed.event("events")))
-            group.create_task(self._follow(feed.event(event_log.PUBLISHED), patient=fan_out is not None))
+        async with ChangeFeed(self._database) as feed:
+            work = [
+                publisher.run(self._database, fan_out, feed.event("events")),
+                self._follow(feed.event(event_log.PUBLISHED), patient=fan_out is not None),
+            ]
             if fan_out is not None:
-                group.create_task(self._hear(fan_out))
+                work.append(self._hear(fan_out))
+            tasks = [asyncio.create_task(each) for each in work]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                await stop(tasks)
 
     async def _hear(self, fan_out: FanOut) -> None:
         async for batch in fan_out.batches():

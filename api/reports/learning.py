@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from api.server import Server
 from domain.errors import OptimizerError
 from storage import labels
+from storage.tasks import stop
 
 LEARN_SECONDS = 60.0
 
@@ -22,8 +23,7 @@ async def learning(server: Server) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await stop([task])
 
 
 async def _keep_learning(server: Server) -> None:
