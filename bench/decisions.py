@@ -44,7 +44,7 @@ def worlds_of(group: str, seed: int, base: Base, options: argparse.Namespace) ->
         return [
             listed(seed, base, scored=scored, slack=slack, models=options.listed_models, number=number)
             for scored in (True, False)
-            for number in range(3)
+            for number in range(8)
         ]
     if group == "recorded-2":
         return list(recorded(options.recorded, seed, slack)) if options.recorded.exists() else []
@@ -53,7 +53,7 @@ def worlds_of(group: str, seed: int, base: Base, options: argparse.Namespace) ->
     return [
         synthetic(seed, level, base, models=count, slack=slack, number=number, heat=group != "synthetic-2")
         for level in LEVELS
-        for number in range(4 if count == 2 else 1)
+        for number in range(4 if count == 2 else 2)
     ]
 
 

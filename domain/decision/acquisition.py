@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from domain.decision.bounds import (
     GUESSED_REQUESTS,
+    KEEPING_FEASIBILITY,
     LEAST_FEASIBILITY,
     LEAST_ODDS_OF_A_GUESS,
     LEAST_ODDS_OF_A_RETRY,
@@ -34,11 +35,16 @@ AS_LIKELY = 0.5
 
 _SURE = 1e-12
 
+_Z_KEEPING = float(ndtri(KEEPING_FEASIBILITY))
+
 Mask = NDArray[np.bool_]
 
 
 LEAST_SCORE = 0.004
-"""What a canary has to promise, as expected improvement times feasibility."""
+"""What a canary has to promise, as its score."""
+
+KEPT_LATER = 0.3
+"""What a candidate counts that one canary cannot show to be within the bounds, of one that it surely can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +52,8 @@ class Appraisal:
     """Per candidate: utility against the incumbent (`gain`, `gain_sd`), `feasibility`, `better` (the
     probability of a gain), `ei`, and `keeps`: whether the predicted means keep every hard bound.
 
-    `by_bound` is the probability that each hard bound is kept, bounds in rows; `baseline` what the incumbent
-    counts as.
+    `by_bound` is the probability that each hard bound is kept, bounds in rows; `keepable` that after one
+    canary each is known to be kept, surely enough to promote; `baseline` what the incumbent counts as.
     """
 
     gain: Array
@@ -57,12 +63,14 @@ class Appraisal:
     ei: Array
     keeps: Mask
     by_bound: Array
+    keepable: Array
     baseline: float = 0.0
 
     @property
     def score(self) -> Array:
-        """What a canary of each candidate promises."""
-        return self.ei * self.feasibility
+        """What a canary of each candidate promises: of two that gain as much within the bounds, more by the
+        one that can be kept after it than by one so near to a bound that it takes several."""
+        return self.ei * self.feasibility * (KEPT_LATER + (1 - KEPT_LATER) * self.keepable)
 
     @property
     def worth_keeping(self) -> Array:
@@ -93,12 +101,13 @@ def appraise(
 ) -> Appraisal:
     """Appraises every candidate; `bounds` hard and soft, `penalty` what other soft constraints cost.
 
-    `noise` is the error variance that a canary's measurement of each response will have. A canary improves
-    nothing but by what it shows: `ei` is reckoned with the spread that the posterior mean will have once it
-    was seen, sd² / sqrt(sd² + noise) (the knowledge gradient of an independent alternative: Frazier, Powell &
-    Dayanik 2008, eq. 5 and 16). What is known well already is thus not measured again. Without `noise` it is
-    the expected improvement of an exact measurement. It is improvement on `best`, the gain of what could be
-    kept already, where that is above the incumbent's.
+    `noise` is the error variance that a canary's measurement of each response will have, those of the
+    objectives and of the hard bounds. A canary improves nothing but by what it shows: `ei` is reckoned with
+    the spread that the posterior mean will have once it was seen, sd² / sqrt(sd² + noise) (the knowledge
+    gradient of an independent alternative: Frazier, Powell & Dayanik 2008, eq. 5 and 16), and so is
+    `keepable`. What is known well already is thus not measured again, nor what lies so near to a bound that
+    another canary will hardly tell on which side. Without `noise` both are those of an exact measurement.
+    `ei` is improvement on `best`, the gain of what could be kept already, where it is above the incumbent's.
 
     Utility is linear in the responses, so its mean and variance are exact; responses are independent of each
     other. In `pareto` mode no objective is traded for another: that none gets worse counts as feasibility.
@@ -125,6 +134,8 @@ def appraise(
             loss = -np.sign(weight) * beliefs[metric].change - RESPONSES[metric].slack
             feasibility = feasibility * _cdf(-loss, beliefs[metric].change_sd)
             keeps = keeps & (loss <= 0)
+    errors = [0.0 if noise is None else noise[bound.metric] for bound in hard]
+    keepable = [_keepable(b, beliefs[b.metric], error) for b, error in zip(hard, errors, strict=True)]
     baseline = 0.0 if all(_incumbent_kept(b, beliefs[b.metric]) for b in hard) else -BREACH_COST
     sd = np.sqrt(variance)
     learnt = variance / np.sqrt(np.maximum(variance + error, _SURE**2))
@@ -136,6 +147,7 @@ def appraise(
         ei=expected_improvement(gain, learnt, baseline if best is None else max(baseline, best)),
         keeps=keeps,
         by_bound=by_bound,
+        keepable=np.array(keepable).reshape(len(hard), size).prod(axis=0),
         baseline=baseline,
     )
 
@@ -213,6 +225,18 @@ def _limits(bound: Bound) -> tuple[float, float]:
 def _probability(bound: Bound, belief: Belief) -> Array:
     low, high = _limits(bound)
     return np.clip(_cdf(high - belief.mean, belief.sd) - _cdf(low - belief.mean, belief.sd), 0.0, 1.0)
+
+
+def _keepable(bound: Bound, belief: Belief, error: float) -> Array:
+    """The probability that a measurement of this error variance leaves the mean so far within the bound that
+    it is kept with KEEPING_FEASIBILITY (a bound by itself)."""
+    low, high = _limits(bound)
+    left = belief.sd * np.sqrt(error / np.maximum(belief.sd**2 + error, _SURE**2))
+    moves = np.sqrt(np.maximum(belief.sd**2 - left**2, 0.0))
+    margin = _Z_KEEPING * left
+    return np.clip(
+        _cdf(high - margin - belief.mean, moves) - _cdf(low + margin - belief.mean, moves), 0.0, 1.0
+    )
 
 
 def _kept(bound: Bound, belief: Belief) -> Array:

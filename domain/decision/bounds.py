@@ -31,6 +31,10 @@ LEAST_ODDS_OF_A_GUESS = 0.1
 LEAST_ODDS_OF_A_RETRY = 0.25
 """To try it again while it is a guess is allowed at this one."""
 
+KEEPING_FEASIBILITY = 0.95
+"""To keep is allowed at this probability of keeping every hard bound. Above the 0.9 that one configuration
+would ask for: the best of many is the one that seems safest, and the optimum often lies on a bound."""
+
 _EXACT = 1e-12
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from domain.config import LLMConfig
 from domain.decision.acquisition import Appraisal
+from domain.decision.bounds import KEEPING_FEASIBILITY
 from domain.decision.candidates import observed_candidates
 from domain.decision.history import Observation
 from domain.decision.pooling import pool
@@ -15,10 +16,6 @@ from domain.decision.problem import DecisionProblem
 from domain.decision.readiness import ruled_out, too_little
 from domain.decision.repricing import repriced
 from domain.decision.weighing import weigh
-
-FEASIBILITY = 0.95
-"""Above the 0.9 that one configuration would ask for: the best of many is the one that seems safest, and the
-optimum often lies on a bound."""
 
 BETTER = 0.9
 GAIN = 0.02
@@ -74,7 +71,7 @@ def _passes(appraisal: Appraisal) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which candidates would be promoted, were they observed."""
     return np.asarray(
         appraisal.keeps
-        & (appraisal.feasibility >= FEASIBILITY)
+        & (appraisal.feasibility >= KEEPING_FEASIBILITY)
         & (appraisal.better >= BETTER)
         & (appraisal.worth_keeping >= GAIN)
     )

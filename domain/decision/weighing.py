@@ -131,7 +131,7 @@ def weigh(
         bounds,
         penalty=_penalty(problem, configs)[known],
         pareto=problem.mode == "pareto",
-        noise={metric: _canary_noise(metric, pooled[0]) for metric in weights},
+        noise={metric: _canary_noise(metric, pooled[0]) for metric in needed},
         best=best,
     )
     if problem.mode == "pareto":

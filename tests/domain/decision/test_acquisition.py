@@ -99,9 +99,11 @@ def test_pareto_lets_no_objective_get_worse() -> None:
 
 
 def appraisal(ei: list[float], feasibility: list[float], keeps: list[bool] | None = None) -> Appraisal:
-    zero = np.zeros(len(ei))
+    zero, ones = np.zeros(len(ei)), np.ones(len(ei))
     kept = np.array(keeps or [True] * len(ei))
-    return Appraisal(zero, zero, np.array(feasibility), zero, np.array(ei), kept, np.array([feasibility]))
+    return Appraisal(
+        zero, zero, np.array(feasibility), zero, np.array(ei), kept, np.array([feasibility]), ones
+    )
 
 
 def chosen(made: Appraisal) -> int | None:
@@ -193,3 +195,31 @@ def test_the_odds_of_an_interval_are_those_of_its_distribution(value: float) -> 
     assert odds(bound(metric="quality", max=value), cut_off) == pytest.approx(
         norm.cdf((value / 100 - 0.95) / 0.1), rel=1e-9
     )
+
+
+@pytest.mark.parametrize("mean", [0.62, 0.7, 0.75, 0.85])
+def test_what_a_canary_will_show_of_a_bound_is_what_many_canaries_show(mean: float) -> None:
+    """The share of measurements after which the posterior puts 0.95 within the bound."""
+    sd, error, floor = 0.05, 0.03**2, 0.7
+    beliefs = {"quality.avg": belief([mean], sd, incumbent=0.8)}
+    bounds = [bound(metric="quality", min=100 * floor)]
+    made = appraise(beliefs, {"quality.avg": 1.0}, bounds, noise={"quality.avg": error})
+    rng = np.random.default_rng(7)
+    measured = rng.normal(rng.normal(mean, sd, 200_000), error**0.5)
+    learnt = sd**2 / (sd**2 + error)
+    after = mean + learnt * (measured - mean)
+    shown = norm.sf(floor, after, sd * (1 - learnt) ** 0.5) >= 0.95
+    assert made.keepable[0] == pytest.approx(shown.mean(), abs=0.005)
+
+
+def test_of_two_that_promise_the_same_the_one_that_one_canary_can_show_to_be_within_the_bounds() -> None:
+    beliefs = {
+        "quality.avg": belief([0.705, 0.78], 0.02, incumbent=0.7),
+        "cost.avg": belief([-1.2, -0.7], 0.05),
+    }
+    noise = {"quality.avg": 0.03**2, "cost.avg": 0.03**2}
+    bounds = [bound(metric="quality", min=70)]
+    made = appraise(beliefs, {"cost.avg": -1.0}, bounds, noise=noise)
+    assert made.ei[0] * made.feasibility[0] > made.ei[1] * made.feasibility[1]
+    assert made.keepable[0] < 0.1 < 0.9 < made.keepable[1]
+    assert chosen(made) == 1
