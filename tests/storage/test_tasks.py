@@ -30,7 +30,7 @@ async def test_a_task_that_hears_from_redis_ends_whenever_it_is_stopped(stack: E
 
 
 async def test_a_cancellation_that_is_lost_is_given_again() -> None:
-    lost = []
+    lost: list[int] = []
 
     async def stubborn() -> None:
         while len(lost) < 2:
