@@ -21,6 +21,23 @@ TABLES = (
     "trends, baselines, baseline_changes, firings, noticed_offers, "
     "taken_spans, taken_series, span_services"
 )
+LARGE = 1_000_000
+# To truncate takes a file and a flush to disk for each table and index, a hundred times as long as to delete a
+# few rows.
+EMPTY = f"""
+    SET session_replication_role = replica;
+    DO $$ DECLARE name text; BEGIN
+        FOREACH name IN ARRAY string_to_array('{TABLES}', ', ') LOOP
+            IF (SELECT sum(pg_relation_size(relid)) FROM pg_partition_tree(name)) > {LARGE} THEN
+                EXECUTE format('TRUNCATE %I CASCADE', name);
+            ELSE
+                EXECUTE format('DELETE FROM %I', name);
+            END IF;
+        END LOOP;
+    END $$;
+    SET session_replication_role = DEFAULT;
+    SELECT setval(oid::regclass, 1, false) FROM pg_class WHERE relkind = 'S'
+"""
 BUSY = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND backend_type = 'client backend'
@@ -66,7 +83,7 @@ async def database(stack: EmbeddedStack) -> AsyncIterator[Database]:
             if not await connection.fetchval(BUSY):
                 break
             await asyncio.sleep(0.01)
-    await connection.execute(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE")
+    await connection.execute(EMPTY)
     await connection.execute(
         "UPDATE control SET state = 'running', epoch = 0, revision = 0, reason = NULL, changed_by = NULL"
     )
