@@ -42,6 +42,12 @@ class Process:
                 stderr=log,
             )
 
+    def require_alive(self) -> None:
+        """Fail where it has ended by itself, with what it said last."""
+        process = self._process
+        assert process is not None
+        assert process.returncode is None, self._log.read_text(encoding="utf-8")[-4000:]
+
     async def kill(self) -> None:
         """End it by SIGKILL, as a crash of its machine would."""
         process, self._process = self._process, None

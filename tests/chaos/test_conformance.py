@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -24,6 +25,7 @@ from tests.conformance.participants import PARTICIPANTS
 from tests.conformance.playing import Addresses, Pace, available, play
 from tests.conformance.scenario import begin
 from tests.sdks.tools import need
+from tests.waiting import until
 
 KILLS = int(os.environ.get("CONFORMANCE_KILLS", "3"))
 SEED = int(os.environ.get("CONFORMANCE_SEED", "7"))
@@ -35,15 +37,23 @@ EARLY = 0.25
 async def kill_at_random(process: Process, server: httpx.AsyncClient, pace: Pace) -> None:
     """Kill the server and start it again, so many times; it is `enough` once it is back for good."""
     random = Random(SEED)
+
+    async def back() -> bool:
+        process.require_alive()
+        with suppress(httpx.TransportError):
+            return (await server.get("/readyz")).status_code == 200
+        return False
+
     await pace.under_way.wait()
     for _ in range(KILLS):
         if random.random() >= EARLY:
-            await up(server)
+            await until(back)
         await asyncio.sleep(random.uniform(0, 6))
+        process.require_alive()
         await process.kill()
         await asyncio.sleep(random.uniform(0, 1))
         await process.start()
-    await up(server)
+    await until(back)
     pace.enough.set()
 
 
