@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypedDict
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -175,21 +175,20 @@ def create_app(
         version=version,
         lifespan=lambda _: _running(server, redis, beside),
         description=openapi.DESCRIPTION,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=openapi.operation_id,
         redirect_slashes=False,
         responses=openapi.RESPONSES,
     )
-    api = APIRouter(prefix=API_PREFIX)
     parts = (
         *(reports, configs, optimizations, deployments, services, rules),
         *(analytics, findings, ledger, events, webhooks),
         *(admin, keys, audit, system),
     )
     for module in parts:
-        api.include_router(module.router)
-    app.include_router(api)
+        app.include_router(module.router, prefix=API_PREFIX)
     app.include_router(ofrep.router)
     app.include_router(otlp.router)
     app.include_router(system.probes)

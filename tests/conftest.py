@@ -22,8 +22,8 @@ TABLES = (
     "taken_spans, taken_series, span_services"
 )
 LARGE = 1_000_000
-# To truncate takes a file and a flush to disk for each table and index, a hundred times as long as to delete a
-# few rows.
+# To truncate takes a file and a flush to disk for each table and index: a hundred times as long as to delete
+# a few rows.
 EMPTY = f"""
     SET session_replication_role = replica;
     DO $$ DECLARE name text; BEGIN
