@@ -40,8 +40,8 @@ lint: install
 
 # What breaks servers under load has the machine to itself.
 test: lint temporal
-	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/chaos
-	$(BIN)/pytest tests/chaos
+	$(BIN)/pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/pytest -m alone tests/chaos
 
 # The Temporal server that the embedded stack runs: found, fetched or, once, built.
 temporal: install

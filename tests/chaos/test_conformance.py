@@ -27,6 +27,8 @@ from tests.conformance.scenario import begin
 from tests.sdks.tools import need
 from tests.waiting import until
 
+pytestmark = pytest.mark.alone
+
 KILLS = int(os.environ.get("CONFORMANCE_KILLS", "3"))
 SEED = int(os.environ.get("CONFORMANCE_SEED", "7"))
 PACE_SECONDS = 0.1

@@ -18,6 +18,8 @@ from tests.waiting import until
 from worker.run import running_worker
 from workflows import starts
 
+pytestmark = pytest.mark.alone
+
 OPEN = """
     SELECT (SELECT count(*) FROM rollouts
             WHERE status NOT IN ('completed', 'rolled_back', 'failed')) AS rollouts,

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import httpx
 import psutil
+import pytest
 import pytest_asyncio
 
 from bench.canaries import serve_control
@@ -16,6 +17,8 @@ from bench.replicas import Replicas, replicas
 from tests.api.answers import done, refused
 from tests.api.wire import Wire, get, post, wire
 from tests.waiting import until
+
+pytestmark = pytest.mark.alone
 
 METRICS, CURRENT = "/api/v1/metrics", "/api/v1/config/current"
 MB = 2**20

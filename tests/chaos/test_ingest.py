@@ -23,6 +23,8 @@ from tests.chaos.processes import api_process
 from tests.chaos.reporters import BATCH, Reporters, reporters, stored
 from tests.waiting import until
 
+pytestmark = pytest.mark.alone
+
 RATE = 10_000
 BATCHES = 250
 

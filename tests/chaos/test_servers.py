@@ -10,6 +10,8 @@ from infra.embedded import EmbeddedStack
 from tests.chaos.loop import Loop
 from worker.run import running_worker
 
+pytestmark = pytest.mark.alone
+
 
 def component(stack: EmbeddedStack, name: Literal["postgres", "temporal"]) -> Component:
     found = {"postgres": stack.postgres, "temporal": stack.temporal}[name]

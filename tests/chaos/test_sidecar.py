@@ -15,6 +15,8 @@ from tests.chaos.reporters import reporters, stored
 from tests.chaos.test_ingest import up
 from tests.waiting import until
 
+pytestmark = pytest.mark.alone
+
 CURRENT = "/api/v1/config/current"
 RATE = 2_000
 BATCHES = 300

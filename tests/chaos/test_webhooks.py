@@ -3,6 +3,8 @@
 from itertools import groupby
 from pathlib import Path
 
+import pytest
+
 from activities.delivery_batch import LANES
 from infra.embedded import EmbeddedStack
 from storage.database import Database
@@ -10,6 +12,8 @@ from tests.chaos.processes import worker_process
 from tests.chaos.receiver import receiver_process
 from tests.storage.hooks import happen, open_webhook
 from tests.waiting import until
+
+pytestmark = pytest.mark.alone
 
 EVENTS, SCOPES = 10_000, 20
 
