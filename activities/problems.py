@@ -80,7 +80,12 @@ async def observe(database: Database, service: str, policy: ServicePolicy) -> Ob
             session, service, since=now - HISTORY_MS, until=now + MAX_AHEAD_MS
         )
         versions = await configs.named(session, [group.version for group in groups if group.version])
-        traffic = await observations.traffic(session, service, traffic_windows(policy))
+        # The history is that of a day, and tells the day's traffic.
+        others = [window for window in traffic_windows(policy) if window != HISTORY_MS]
+        traffic = [
+            observations.served(groups, HISTORY_MS),
+            *await observations.traffic(session, service, others),
+        ]
     async with database.transaction() as session:
         windows = await observations.windows(session, service)
     known = Known(
@@ -88,7 +93,7 @@ async def observe(database: Database, service: str, policy: ServicePolicy) -> Ob
         active=active,
         groups=groups,
         versions=versions,
-        traffic=[Traffic(window_ms=w, requests=n, cost_usd=cost) for w, n, cost in traffic],
+        traffic=[Traffic(window_ms=w, requests=n, cost_usd=cost) for w, n, cost in sorted(traffic)],
         windows=windows,
     )
     return await asyncio.to_thread(observed_of, known)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.sketches import Sketch
+from domain.sketches import Sketch, quantiles_of
 
 AMOUNTS = ("latency", "cost", "tokens_input", "tokens_output", "tokens_total", "quality")
 PERCENTILES = {"latency.p50": 0.50, "latency.p95": 0.95, "latency.p99": 0.99}
@@ -84,28 +84,41 @@ class Totals:
 
     def of_requests(self, seconds: float) -> dict[str, float]:
         """The metrics of the requests of so many seconds; what is not known is left out."""
-        if not self.n:
-            return {}
-        found = {
-            "requests.count": float(self.n),
-            "requests.rate": self.n / seconds,
-            "errors.count": float(self.errors),
-            "errors.rate": self.errors / self.n,
-        }
-        means = {
-            "latency.avg": self.latency,
-            "tokens.input": self.tokens_input,
-            "tokens.output": self.tokens_output,
-            "tokens.total": self.tokens_total,
-        }
-        found |= {name: amount.mean for name, amount in means.items() if amount.n}
-        if self.latency.n and self.latency.sketch is not None:
-            values = self.latency.sketch.quantiles(list(PERCENTILES.values()))
-            found |= dict(zip(PERCENTILES, values.tolist(), strict=True))
-        if self.cost.n:
-            found |= {"cost.avg": self.cost.mean, "cost.total": self.cost.total}
+        (found,) = of_requests([(self, seconds)])
         return found
 
     def of_scores(self) -> dict[str, float]:
         """The metrics of the scores."""
         return {"quality.avg": self.quality.mean} if self.quality.n else {}
+
+
+def of_requests(given: Sequence[tuple[Totals, float]]) -> list[dict[str, float]]:
+    """`Totals.of_requests` of many at once."""
+    told = [totals.latency.sketch if totals.n and totals.latency.n else None for totals, _ in given]
+    values = iter(quantiles_of([sketch for sketch in told if sketch], list(PERCENTILES.values())).tolist())
+    return [
+        _of_requests(totals, seconds) | (dict(zip(PERCENTILES, next(values), strict=True)) if sketch else {})
+        for (totals, seconds), sketch in zip(given, told, strict=True)
+    ]
+
+
+def _of_requests(totals: Totals, seconds: float) -> dict[str, float]:
+    """All but the percentiles."""
+    if not totals.n:
+        return {}
+    found = {
+        "requests.count": float(totals.n),
+        "requests.rate": totals.n / seconds,
+        "errors.count": float(totals.errors),
+        "errors.rate": totals.errors / totals.n,
+    }
+    means = {
+        "latency.avg": totals.latency,
+        "tokens.input": totals.tokens_input,
+        "tokens.output": totals.tokens_output,
+        "tokens.total": totals.tokens_total,
+    }
+    found |= {name: amount.mean for name, amount in means.items() if amount.n}
+    if totals.cost.n:
+        found |= {"cost.avg": totals.cost.mean, "cost.total": totals.cost.total}
+    return found

@@ -1,7 +1,8 @@
 """Metrics by time and group."""
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+import asyncio
+from array import array
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,18 +11,22 @@ from domain.analytics import LABELS, MINUTE_MS, Aggregation, MetricsQuery
 from domain.errors import InvalidRequest
 from domain.metrics import canonical
 from domain.series import MAX_POINTS, Cell, Group, Readings
+from domain.totals import of_requests
 from storage import rollup_reader, rollup_sql
 from storage.database import deadline
 from storage.rollup_reader import Question, Span
 
 QUERY_SECONDS = 20.0
-MAX_MINUTES = 100_000
+MAX_MINUTES = 250_000
 """How many minutes of groups are folded at most."""
+MAX_SERIES_MINUTES = 1_000_000
+"""How many minutes of series, which share all labels, are read for that at most."""
 MAX_REPORTS = 5_000_000
 """How many reports are read one by one at most."""
 
 _COLUMNS = dict(zip(LABELS, rollup_sql.LABELS, strict=True))
-_FOLDS: dict[Aggregation, Callable[[list[float]], float]] = {
+_FOLDS: dict[Aggregation | None, Callable[[Sequence[float]], float]] = {
+    None: lambda values: values[0],
     "avg": lambda values: float(np.mean(values)),
     "sum": lambda values: float(np.sum(values)),
     "min": min,
@@ -39,30 +44,58 @@ async def read(session: AsyncSession, query: MetricsQuery) -> Readings:
         TimedOut: it takes too long.
     """
     question = _question(query)
-    wanted = {canonical(name) for name in query.metrics}
-    most = 2 * MAX_POINTS if query.aggregation is None else MAX_MINUTES
-    requests: list[Cell] = []
-    scores: list[Cell] = []
+    requests, scores = _Gathered(query), _Gathered(query)
+
+    def gather(cells: Sequence[rollup_reader.Cell]) -> None:
+        values = of_requests([(cell.totals, question.span.seconds(cell.at)) for cell in cells])
+        for cell, of_cell in zip(cells, values, strict=True):
+            if cell.totals.n:
+                requests.add(cell, of_cell)
+            if cell.totals.quality.n:
+                scores.add(cell, cell.totals.of_scores())
+
     async with deadline(session, QUERY_SECONDS):
         await _require_few_reports(session, question)
-        async for found in rollup_reader.read(session, question):
-            if len(requests) + len(scores) >= most:
+        if query.aggregation is not None and not question.needs_reports:
+            await _require_few_minutes(session, question)
+        async for cells in rollup_reader.batches(session, question):
+            await asyncio.to_thread(gather, cells)
+            if len(requests) + len(scores) > 2 * MAX_POINTS:
                 raise InvalidRequest(
-                    "groupBy: too many groups in too many intervals or, with an aggregation, minutes; "
+                    "groupBy: too many groups in too many intervals; "
                     "ask for fewer dimensions, some services or less time"
                 )
-            totals, seconds = found.totals, question.span.seconds(found.at)
-            if totals.n:
-                requests.append(_cell(found, totals.of_requests(seconds), wanted))
-            if totals.quality.n:
-                scores.append(_cell(found, totals.of_scores(), wanted))
-    if query.aggregation is not None:
-        requests, scores = _folded(query, requests), _folded(query, scores)
-    return Readings(requests, scores)
+        return await asyncio.to_thread(lambda: Readings(requests.cells(), scores.cells()))
 
 
-def _cell(found: rollup_reader.Cell, values: dict[str, float], wanted: Collection[str]) -> Cell:
-    return Cell(found.group, found.at, {name: value for name, value in values.items() if name in wanted})
+class _Gathered:
+    """The values of the asked metrics by group and interval: one each or, with an aggregation, the minutes'.
+
+    A minute counts for the interval in which it begins.
+    """
+
+    def __init__(self, query: MetricsQuery) -> None:
+        self._query = query
+        self._wanted = {canonical(name) for name in query.metrics}
+        self._values: dict[tuple[Group, int], dict[str, array[float]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def add(self, cell: rollup_reader.Cell, values: dict[str, float]) -> None:
+        start = self._query.time_range.start
+        at = start + (cell.at - start) // self._query.length * self._query.length
+        listed = self._values.setdefault((cell.group, at), {})
+        for name in self._wanted & values.keys():
+            listed.setdefault(name, array("d")).append(values[name])
+
+    def cells(self) -> list[Cell]:
+        """With what each interval's values fold to."""
+        fold = _FOLDS[self._query.aggregation]
+        return [
+            Cell(group, at, {name: fold(values) for name, values in listed.items()})
+            for (group, at), listed in self._values.items()
+        ]
 
 
 def _question(query: MetricsQuery) -> Question:
@@ -80,20 +113,18 @@ def _question(query: MetricsQuery) -> Question:
     )
 
 
-def _folded(query: MetricsQuery, minutes: Iterable[Cell]) -> list[Cell]:
-    """The values of minutes, folded; a minute counts for the interval in which it begins."""
-    start = query.time_range.start
-    listed: dict[tuple[Group, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for cell in minutes:
-        at = start + (cell.at - start) // query.length * query.length
-        values = listed[cell.group, at]
-        for name, value in cell.values.items():
-            values[name].append(value)
-    fold = _FOLDS[query.aggregation or "avg"]
-    return [
-        Cell(group, at, {name: fold(found) for name, found in values.items()})
-        for (group, at), values in listed.items()
-    ]
+async def _require_few_minutes(session: AsyncSession, question: Question) -> None:
+    """Refuse to fold more minutes than can be read in time."""
+    rows, minutes = await rollup_reader.minutes_to_read(session, question)
+    for found, most, what in (
+        (minutes, MAX_MINUTES, "minutes of groups"),
+        (rows, MAX_SERIES_MINUTES, "minutes of series"),
+    ):
+        if found > most:
+            raise InvalidRequest(
+                f"aggregation: up to {found:,.0f} {what} would be folded, more than {most:,}; ask for fewer "
+                "dimensions, some services or less time, or for no aggregation"
+            )
 
 
 async def _require_few_reports(session: AsyncSession, question: Question) -> None:

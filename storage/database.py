@@ -122,19 +122,20 @@ class Database:
 
 @asynccontextmanager
 async def deadline(session: AsyncSession, seconds: float) -> AsyncIterator[None]:
-    """Let no statement of the block take longer.
+    """Let the block take no longer, and PostgreSQL no longer over any of its statements.
 
     Raises:
-        TimedOut: one did; the transaction is over.
+        TimedOut: it did; the transaction is over.
     """
     limit = f"{seconds * 1000:.0f}ms"
     await session.execute(text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit})
     try:
-        yield
-    except (DBAPIError, asyncpg.QueryCanceledError) as error:
+        async with asyncio.timeout(seconds):
+            yield
+    except (DBAPIError, asyncpg.QueryCanceledError, TimeoutError) as error:
         # While rows are fetched one after the other, the driver's own error comes through.
         cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig is not None else error
-        if not isinstance(cause, asyncpg.QueryCanceledError):
+        if not isinstance(cause, asyncpg.QueryCanceledError | TimeoutError):
             raise
         raise TimedOut(
             f"the query took longer than {seconds:g} s; ask for less time or less at once"

@@ -1,7 +1,8 @@
 """What the gate and the decision read of the reports."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -242,6 +243,13 @@ def _scores_by_version(cells: Mapping[tuple[str | None, ...], Totals]) -> dict[s
     return found
 
 
+def served(groups: Iterable[Group], window_ms: int) -> tuple[int, int, float | None]:
+    """The traffic that a window's history tells, as `traffic` has it."""
+    totals = [group.totals for group in groups]
+    costs = [each.cost.total for each in totals if each.cost.n]
+    return window_ms, sum(each.n for each in totals), sum(costs) if costs else None
+
+
 async def traffic(
     session: AsyncSession, service: str, windows_ms: Sequence[int]
 ) -> list[tuple[int, int, float | None]]:
@@ -269,21 +277,23 @@ async def windows(session: AsyncSession, service: str) -> Windows:
     """
     covered = await coverage(session, service)
     until = (await session.execute(select(db_clock()))).scalar_one() // MINUTE_MS * MINUTE_MS
+    earliest, *later = sorted(until - length for length in WINDOW_MS.values())
+    question = Question(
+        Span(earliest, until, marks=tuple(later)),
+        by=("config_version",),
+        where=covered.where("r.service", "r.endpoint"),
+        parameters=covered.parameters,
+        sketches=("latency",),
+    )
+    stretches: dict[int, dict[str | None, Totals]] = defaultdict(dict)
+    async for cell in rollup_reader.read(session, question):
+        (version,) = cell.group
+        stretches[cell.at][version] = cell.totals
     found: dict[Window, dict[str | None, Totals]] = {}
     longer: dict[str | None, Totals] = {}
-    shorter_ms = 0
     for window, length in WINDOW_MS.items():
-        question = Question(
-            Span(until - length, until - shorter_ms),
-            by=("config_version",),
-            where=covered.where("r.service", "r.endpoint"),
-            parameters=covered.parameters,
-            sketches=("latency",),
-        )
-        async for cell in rollup_reader.read(session, question):
-            (version,) = cell.group
-            longer[version] = longer.get(version, Totals()) + cell.totals
+        for version, totals in stretches[until - length].items():
+            longer[version] = longer.get(version, Totals()) + totals
         found[window] = dict(longer)
-        shorter_ms = length
     known = await session.get(Service, service)
     return await asyncio.to_thread(windows_of, until, found, known.created_at if known else None)

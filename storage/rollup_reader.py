@@ -79,16 +79,25 @@ _MARKS = ("days_until", "hours_until", "requests_until", "scores_until")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The window [start, end), cut at `origin` + k `period` (all ms); without a period it is one piece."""
+    """The window [start, end), cut at `origin` + k `period`, or else at `marks` in ascending order (all ms).
+
+    Without either it is one piece.
+    """
 
     start: int
     end: int
     period: int | None = None
     origin: int = 0
+    marks: tuple[int, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is one piece."""
+        return self.period is None and not self.marks
 
     def cuts(self) -> Iterable[int]:
         """Where a piece ends or begins."""
-        yield from (self.start, self.end)
+        yield from (self.start, *self.marks, self.end)
         if self.period is not None:
             first = self.start + (self.origin - self.start) % self.period
             yield from range(first, self.end, self.period)
@@ -96,7 +105,7 @@ class Span:
     def seconds(self, at: int) -> float:
         """The length of the piece that begins at `at`."""
         if self.period is None:
-            return (self.end - self.start) / 1000
+            return (next(cut for cut in (*self.marks, self.end) if cut > at) - at) / 1000
         following = at + self.period - (at - self.origin) % self.period
         return (min(following, self.end) - at) / 1000
 
@@ -145,6 +154,13 @@ def sketches_for(metrics: Iterable[str]) -> tuple[str, ...]:
 
 async def read(session: AsyncSession, question: Question) -> AsyncIterator[Cell]:
     """Every cell that has anything, in no order."""
+    async for cells in batches(session, question):
+        for cell in cells:
+            yield cell
+
+
+async def batches(session: AsyncSession, question: Question) -> AsyncIterator[list[Cell]]:
+    """The same, some hundred cells at once."""
     await session.execute(_SETTINGS)
     statement = _Statement(question, await _marks(session))
     stream = await session.stream(
@@ -152,8 +168,7 @@ async def read(session: AsyncSession, question: Question) -> AsyncIterator[Cell]
     )
     groups = len(question.by)
     async for rows in stream.partitions():
-        for cell in await asyncio.to_thread(_cells, rows, groups, question):
-            yield cell
+        yield await asyncio.to_thread(_cells, rows, groups, question)
 
 
 async def total(session: AsyncSession, question: Question) -> Totals:
@@ -175,6 +190,30 @@ async def reports_to_read(session: AsyncSession, question: Question) -> float:
     whole = Span(_HOURS.floor(span.start), -_HOURS.floor(-span.end))
     hours = Question(whole, where=question.where, parameters=question.parameters, amounts=(), settled=True)
     return share * (await total(session, hours)).n
+
+
+async def minutes_to_read(session: AsyncSession, question: Question) -> tuple[float, float]:
+    """About how many rows of minutes a question reads at most, and how many cells they make, cut at minutes.
+
+    It is told by the hours, as far as they are rolled up: in an hour both are no more than 60 for each row or
+    group, and no more than it has reports.
+    """
+    span = question.span
+    whole = Span(_HOURS.floor(span.start), -_HOURS.floor(-span.end))
+    groups = ", ".join(("r.bucket", *(f"r.{name}" for name in question.by)))
+    hours = text(f"""
+        SELECT coalesce(sum(rows), 0)::float8, coalesce(sum(LEAST(60, reports)), 0)::float8 FROM (
+            SELECT sum(LEAST(60, r.n + r.quality_n)) AS rows, sum(r.n + r.quality_n) AS reports
+            FROM {_HOURS.table} r
+            WHERE r.bucket >= :since AND r.bucket < :until AND {_ARRIVED.format("r.arrived")}
+              AND ({question.where})
+            GROUP BY {groups}
+        ) hours
+    """).bindparams(*(bindparam(name, type_=Millis) for name in ("since", "until", "arrived")))
+    window = {"since": whole.start, "until": whole.end, "arrived": whole.start - EARLY_MS}
+    rows, cells = (await session.execute(hours, window | dict(question.parameters))).one()
+    share = (span.end - span.start) / (whole.end - whole.start)
+    return rows * share, cells * share
 
 
 class _Statement:
@@ -208,6 +247,7 @@ class _Statement:
             "requests_arrived": span.start - EARLY_MS - DAY_MS,
             "period": timedelta(milliseconds=span.period or 0),
             "origin": span.origin,
+            "begins": [span.start, *span.marks],
             **self._marks,
             **levels,
             **{f"tag{number}": name.removeprefix(TAG_PREFIX) for number, name in tags},
@@ -275,13 +315,15 @@ class _Statement:
         return f"r.tags ->> :tag{number}" if name.startswith(TAG_PREFIX) else f"r.{name}"
 
     def _piece(self, moment: str) -> str:
-        if self._span.period is None:
+        if self._span.whole:
             return ":since"
+        if self._span.period is None:
+            return f"(:begins)[width_bucket({moment}, :begins)]"
         return f"GREATEST(date_bin(:period, {moment}, :origin), :since)"
 
     def _folded(self, branches: Iterable[str]) -> str:
         groups = ", ".join(("at", *self._labels))
-        single = self._span.period is None and not self._labels
+        single = self._span.whole and not self._labels
         sums = ", ".join(f"sum({name}) {_of(name)} AS {name}" for name in self._sums)
         sketches = "".join(
             f", string_agg({name}, ''::bytea) {_of(name)} AS {name}" for name in self._question.sketches
@@ -297,7 +339,7 @@ class _Statement:
         moments = {"since", "until", "arrived", "requests_arrived", "origin"}
         moments |= {f"{name}_now" for name in _MARKS}
         moments |= {f"{level.table}_{end}" for level in _LEVELS for end in ("from", "to")}
-        cuts = {f"{level.table}_cut" for level in _LEVELS}
+        cuts = {"begins", *(f"{level.table}_cut" for level in _LEVELS)}
         named = set(re.findall(r"(?<!:):(\w+)", sql))
         return (
             text(sql)
@@ -382,17 +424,25 @@ def _of(name: str) -> str:
 
 
 def _cells(rows: Sequence[Row[Any]], groups: int, question: Question) -> list[Cell]:
-    return [Cell(row[0], tuple(row[1 : 1 + groups]), _totals(row._mapping, question)) for row in rows]
+    sketches = {name: Sketch.of_many([row._mapping[name] for row in rows]) for name in question.sketches}
+    return [
+        Cell(
+            row[0],
+            tuple(row[1 : 1 + groups]),
+            _totals(row._mapping, question, {name: found[number] for name, found in sketches.items()}),
+        )
+        for number, row in enumerate(rows)
+    ]
 
 
-def _totals(row: RowMapping, question: Question) -> Totals:
+def _totals(row: RowMapping, question: Question, sketches: Mapping[str, Sketch]) -> Totals:
     n, successes = int(row["n"]), int(row["successes"] or 0)
     counts = {"cost": "cost_n", "quality": "quality_n"}
 
     def amount(name: str) -> Amount:
         count = int(row[counts[name]]) if name in counts else successes
-        sketch = Sketch.of_bytes(row[name]) if name in question.sketches else None
-        return Amount(count, float(row[f"{name}_sum"] or 0), float(row[f"{name}_squares"] or 0), sketch)
+        sums = float(row[f"{name}_sum"] or 0), float(row[f"{name}_squares"] or 0)
+        return Amount(count, *sums, sketches.get(name))
 
     return Totals(
         n=n,

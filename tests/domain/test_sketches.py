@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.sketches import RELATIVE_ERROR, ZERO_BIN, Sketch
+from domain.sketches import RELATIVE_ERROR, ZERO_BIN, Sketch, quantiles_of
 
 SHARES = [0.0, 0.01, 0.25, 0.5, 0.95, 0.99, 1.0]
 values = st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=300)
@@ -45,3 +45,16 @@ def test_nil_has_a_bin_of_its_own() -> None:
 def test_nothing_has_no_quantile() -> None:
     assert Sketch.of_bytes(None).n == 0
     assert np.isnan(Sketch.of_bytes(b"").quantiles([0.5])).all()
+
+
+@given(st.lists(st.lists(st.floats(0, 1e9), max_size=20), max_size=8))
+def test_many_at_once_are_what_each_is(parts: list[list[float]]) -> None:
+    sketches = [Sketch.of_values(part) for part in parts]
+    read = Sketch.of_many([sketch.to_bytes() for sketch in sketches])
+    assert [(sketch.bins.tolist(), sketch.counts.tolist()) for sketch in read] == [
+        (sketch.bins.tolist(), sketch.counts.tolist()) for sketch in sketches
+    ]
+    together = quantiles_of(sketches, SHARES)
+    assert together.shape == (len(parts), len(SHARES))
+    for found, sketch in zip(together, sketches, strict=True):
+        np.testing.assert_array_equal(found, sketch.quantiles(SHARES))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 
 from domain import series
 from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS, Aggregation, MetricsQuery
@@ -19,7 +20,7 @@ from domain.reports import MetricReport, QualityEvaluation
 from domain.series import Group
 from domain.totals import PERCENTILES
 from storage import analytics
-from storage.database import Database
+from storage.database import Database, deadline
 from storage.partitions import ensure_day
 from tests.activities.reports import prepare
 from tests.storage.calls import START, call, roll_up, store
@@ -382,13 +383,82 @@ async def test_too_many_groups_or_points_are_refused(database: Database) -> None
 async def test_a_query_that_takes_too_long_is_ended(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(analytics, "QUERY_SECONDS", 0.05)
     pool = await database.pool()
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE metrics")
-        with pytest.raises(TimedOut, match=r"longer than 0\.05 s"):
+        with monkeypatch.context() as patch, pytest.raises(TimedOut, match=r"longer than 0\.05 s"):
+            patch.setattr(analytics, "QUERY_SECONDS", 0.05)
             await ask(database, asked("requests.count"))
     assert await values(database, "requests.count") == [0]
+
+
+async def test_a_query_of_many_short_statements_is_ended_as_well(database: Database) -> None:
+    async def fetch() -> None:
+        async with database.transaction() as session, deadline(session, 0.3):
+            for _ in range(100):
+                await session.execute(text("SELECT pg_sleep(0.05)"))
+
+    with pytest.raises(TimedOut, match=r"longer than 0\.3 s"):
+        await fetch()
+    assert await values(database, "requests.count") == [0]
+
+
+async def spread(database: Database, minutes: int, services: int) -> int:
+    """A report a minute of each of some services up to now, rolled up; gives when they end (ms)."""
+    pool = await database.pool()
+    end = await pool.fetchval("SELECT date_trunc('minute', clock_timestamp())")
+    await pool.execute(
+        """
+        INSERT INTO metrics (received_at, ts, service, endpoint, provider, model, latency_ms, tokens_input,
+                             tokens_output, tokens_total, status_code)
+        SELECT $1::timestamptz - interval '3 hours', $1 - n * interval '1 minute', 'service-' || s, '/', 'p', 'm',
+               n % 2, 1, 1, 2, 200
+        FROM generate_series(1, $2::int) n, generate_series(1, $3::int) s
+        """,
+        *(end, minutes, services),
+    )
+    await roll_up(database)
+    return round(end.timestamp() * 1000)
+
+
+async def test_ninety_days_are_folded_minute_by_minute(database: Database) -> None:
+    end = await spread(database, 90 * 24 * 60, 1)
+    window = {"start": end - 90 * DAY_MS, "end": end}
+    folded = await values(database, "requests.count", "latency.p95", **window, aggregation="sum")
+    assert folded == [129_600, pytest.approx(64_800, rel=0.01)]
+
+
+async def test_too_many_minutes_are_refused_before_any_is_read(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = await spread(database, 24 * 60, 3)
+    folded: dict[str, Any] = {"start": end - DAY_MS, "end": end, "aggregation": "avg"}
+    by_service = asked("requests.count", **folded, groupBy=["service"])
+    monkeypatch.setattr(analytics, "MAX_MINUTES", 2 * 24 * 60)
+    pool = await database.pool()
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE rollup_minutes")
+        with pytest.raises(InvalidRequest, match=r"^aggregation: up to 4,\d+ minutes of groups"):
+            await ask(database, by_service)
+        monkeypatch.setattr(analytics, "MAX_SERIES_MINUTES", 2 * 24 * 60)
+        with pytest.raises(InvalidRequest, match=r"^aggregation: up to 4,\d+ minutes of series"):
+            await ask(database, asked("requests.count", **folded))
+    monkeypatch.setattr(analytics, "MAX_MINUTES", 4 * 24 * 60)
+    monkeypatch.setattr(analytics, "MAX_SERIES_MINUTES", 4 * 24 * 60)
+    assert set((await ask(database, by_service))["requests.count"].values()) == {1.0}
+
+
+async def test_reports_that_rollups_cannot_tell_of_are_refused_where_they_are_many(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = await spread(database, 24 * 60, 1)
+    window: dict[str, Any] = {"start": end - DAY_MS, "end": end}
+    monkeypatch.setattr(analytics, "MAX_REPORTS", 1_000)
+    with pytest.raises(InvalidRequest, match=r"^groupBy: by a tag, some 1,4\d\d reports"):
+        await ask(database, asked("requests.count", **window, groupBy=["tags.team"]))
+    with pytest.raises(InvalidRequest, match=r"^interval: .* some 1,4\d\d reports"):
+        await ask(database, asked("requests.count", **window, interval=90_000))
+    assert await values(database, "requests.count", **window) == [1_440]
 
 
 async def test_partitions_of_days_before_the_window_are_not_read(

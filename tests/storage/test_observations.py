@@ -2,12 +2,15 @@
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import event
 
-from domain.analytics import DAY_MS
+from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS
+from domain.conditions import WINDOW_MS
 from storage import observations, rollouts, rollup_sql
 from storage.database import Database
 from storage.observations import Group
 from tests.activities.reports import prepare, requests, score
+from tests.storage.calls import call, roll_up, store
 from tests.storage.records import config, first_config
 
 OLD, NEW = config(), config("gpt-4o-mini")
@@ -102,3 +105,30 @@ async def test_a_score_finds_its_request_by_id_in_a_day_that_the_planner_knows_n
     conditions = [line for (line,) in plan if "Index Cond" in line]
     assert conditions
     assert all("request_id = q.request_id" in condition for condition in conditions)
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+async def test_all_windows_are_read_in_one_statement(database: Database, rolled: bool) -> None:
+    pool = await database.pool()
+    minute = await pool.fetchval("SELECT date_trunc('minute', clock_timestamp())")
+    ago = {20_000: 1, 4 * MINUTE_MS: 2, 50 * MINUTE_MS: 4, 20 * HOUR_MS: 8, 6 * DAY_MS: 16, 8 * DAY_MS: 32}
+    reported = {round(minute.timestamp() * 1000) - age: count for age, count in ago.items()}
+    for at, count in reported.items():
+        await store(database, [call(at, tags={"configVersion": "chat@1"})] * count)
+    if rolled:
+        await roll_up(database)
+    read: list[str] = []
+    async with database.transaction() as session:
+        connection = (await session.connection()).sync_connection
+        event.listen(connection, "before_cursor_execute", lambda _c, _u, sql, *_: read.append(sql))
+        windows = await observations.windows(session, "chat")
+    assert sum("FROM metrics" in sql for sql in read) == 1
+    expected = [
+        sum(n for at, n in reported.items() if windows.until - length <= at < windows.until)
+        for length in WINDOW_MS.values()
+    ]
+    assert sum(expected) > 0
+    assert [reading.requests for reading in windows.service] == expected
+    assert [(of.version, [w.requests for w in of.windows if w.requests]) for of in windows.versions] == [
+        ("chat@1", [n for n in expected if n])
+    ]
