@@ -12,6 +12,7 @@ from typing import Any
 
 BENCHES: dict[str, tuple[str, ...]] = {
     "bench.ingest": (),
+    "bench.kills": (),
     "bench.config_reads": (),
     "bench.analytics": (),
     "bench.memory": (),

@@ -39,6 +39,16 @@ SERVICE = "service-3"
 NOWHERE = "127.0.0.1:9"
 SERIES = 3_000
 WARM_WINDOWS = 60
+CONFIG = LLMConfig(
+    provider="provider-0",
+    model="model-0",
+    temperature=0.5,
+    top_p=1.0,
+    max_tokens=1024,
+    streaming=False,
+    function_calling=False,
+    vision_enabled=False,
+)
 
 _REPORTS = """
     INSERT INTO metrics (
@@ -121,7 +131,7 @@ async def running(reports: int, rounds: int) -> dict[str, Any]:
     """Seconds of observing, analysing and deciding for a service over a day of so many reports."""
     async with fresh() as database:
         await history.report(database, reports, hours=24)
-        policy = await _configured(database)
+        policy = await configured(database)
         strategy = StructuredPriorStrategy()
         parts: dict[str, list[float]] = {"observe": [], "analyze": [], "decide": []}
         for _ in range(rounds):
@@ -147,27 +157,17 @@ async def running(reports: int, rounds: int) -> dict[str, Any]:
     }
 
 
-async def _configured(database: Database) -> ServicePolicy:
+async def configured(database: Database) -> ServicePolicy:
     """Have the service serve a configuration, with others to choose from."""
     models = [{"provider": f"provider-{n % 3}", "model": f"model-{n}"} for n in range(history.MODELS)]
     policy = ServicePolicy.model_validate(
         {"service": SERVICE, "searchSpace": {"models": models, "temperature": {"min": 0, "max": 1}}}
     )
-    config = LLMConfig(
-        provider="provider-0",
-        model="model-0",
-        temperature=0.5,
-        top_p=1.0,
-        max_tokens=1024,
-        streaming=False,
-        function_calling=False,
-        vision_enabled=False,
-    )
     async with database.transaction() as session:
         await services.put_policy(session, policy)
         state = await configs.lock_scope(session, SERVICE)
         await configs.apply_first(
-            session, state, config, by="bench", change_type="manual", reason="to be measured"
+            session, state, CONFIG, by="bench", change_type="manual", reason="to be measured"
         )
     return policy
 

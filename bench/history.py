@@ -31,11 +31,14 @@ _INSERT = """
 """
 
 
-async def report(database: Database, count: int, *, hours: float) -> float:
-    """Keep `count` reports that arrived evenly over the last hours; gives the seconds of rolling them up."""
+async def report(database: Database, count: int, *, hours: float, until: datetime | None = None) -> float:
+    """Keep `count` reports that arrived evenly over some hours up to `until`, or now, and roll them up.
+
+    Gives the seconds that rolling them up took.
+    """
     connection = await database.connect()
     try:
-        until = await connection.fetchval("SELECT clock_timestamp() - interval '3 seconds'")
+        until = until or await connection.fetchval("SELECT clock_timestamp() - interval '3 seconds'")
         since = until - timedelta(hours=hours)
         await prepare(connection, since, until)
         for first in range(0, count, BATCH):

@@ -2,13 +2,16 @@
 
 One `llm-optimizer serve` over a stack of its own takes batches from another process; in turn with it, one
 connection copies prepared rows, 1,000 a commit. Rows are counted by SQL, and time ends when the last is seen:
-answers count for nothing. Prints one JSON line with the median of the rounds, and exits with 1 where a ratio
-falls short of its gate.
+answers count for nothing. Then what was committed last is rolled up, as the worker does; and two API
+processes take half of the load each, beside what the machine's cores allow by what one alone has them compute.
+
+Prints one JSON line with the median of the rounds, and exits with 1 where a ratio falls short of its gate.
 """
 
 import argparse
 import asyncio
 import itertools
+import os
 import sys
 import time
 from collections import defaultdict
@@ -17,12 +20,14 @@ from typing import Any
 from urllib.parse import urljoin
 
 import asyncpg
+import psutil
 import uvloop
 
 from bench.gates import Gate, concluded
 from bench.load import Load, LoadProcess, reports
 from bench.replicas import Replicas, replicas
 from storage import samples
+from storage.rollups import MARGIN, Roller
 
 ROWS_PER_COPY = 1_000
 UNLIMITED = {"OPTIMIZER_RATE_LIMITS__REPORTS": "0"}
@@ -30,6 +35,7 @@ CONNECTIONS = {100: 32, 1_000: 16}
 """By size of batch."""
 SEEN_SECONDS = 60.0
 TAKEN_OR_FULL = {"200", "429"}
+COEXISTENCE = 0.8
 
 
 class Rounds:
@@ -58,24 +64,48 @@ class Rounds:
 
     async def intake(self, batch: int, ack: str) -> tuple[float, dict[str, Any]]:
         """Rows a second through the API, and what the load tells of its answers."""
+        seconds, (answers,), _ = await self._taken(batch, ack, 1)
+        return self._events / seconds, answers
+
+    async def side_by_side(self, batch: int) -> tuple[float, float]:
+        """How many times the rows of one API process two of them commit, and how many the cores allow."""
+        alone, _, cpu = await self._taken(batch, "commit", 1)
+        both, *_ = await self._taken(batch, "commit", 2)
+        return alone / both, min(2.0, len(os.sched_getaffinity(0)) * alone / cpu)
+
+    async def _taken(self, batch: int, ack: str, processes: int) -> tuple[float, list[dict[str, Any]], float]:
+        """Seconds, answers of each load, and seconds of CPU of everything that is at work here."""
         await self._empty()
-        client = self._where.clients[0]
-        load = Load(
-            url=urljoin(str(client.base_url), f"/api/v1/metrics?ack={ack}"),
-            key=client.headers["authorization"].removeprefix("Bearer "),
-            events=self._events,
-            batch=batch,
-            connections=CONNECTIONS.get(batch, 16),
-        )
-        process = await LoadProcess.prepared(load)
+        loads = [
+            await LoadProcess.prepared(
+                Load(
+                    url=urljoin(process.address, f"/api/v1/metrics?ack={ack}"),
+                    key=self._where.key,
+                    events=self._events // processes,
+                    batch=batch,
+                    connections=CONNECTIONS.get(batch, 16) // processes,
+                )
+            )
+            for process in self._where.processes[:processes]
+        ]
+        used, began = _cpu_seconds(), time.perf_counter()
+        answers = await asyncio.gather(*(load.run() for load in loads))
+        for told in answers:
+            statuses = told["statuses"]
+            wanted = self._events // processes // batch
+            if statuses.get("200") != wanted or not set(statuses) <= TAKEN_OR_FULL:
+                raise RuntimeError(f"not every batch was taken: {told}")
+        return await self.all_seen() - began, answers, _cpu_seconds() - used
+
+    async def rolling(self) -> float:
+        """Rows a second of rolling up what was committed last."""
+        await asyncio.sleep(2 * MARGIN.total_seconds())
         began = time.perf_counter()
-        answers = await process.run()
-        if (
-            answers["statuses"].get("200") != self._events // batch
-            or set(answers["statuses"]) > TAKEN_OR_FULL
-        ):
-            raise RuntimeError(f"not every batch was taken: {answers}")
-        return self._events / (await self.all_seen() - began), answers
+        rolled = await Roller(self._connection).run()
+        seconds = time.perf_counter() - began
+        if rolled != self._events:
+            raise RuntimeError(f"{rolled} reports were rolled up of {self._events}")
+        return rolled / seconds
 
     async def _empty(self) -> None:
         await self._connection.execute("TRUNCATE metrics")
@@ -94,11 +124,20 @@ class Rounds:
                 await asyncio.sleep(0.002)
 
 
+def _cpu_seconds() -> float:
+    """Of this process and all that it has started."""
+    own = psutil.Process().cpu_times()
+    ended = own.children_user + own.children_system
+    running = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+    return float(ended + sum(times.user + times.system for times in (own, *running)))
+
+
 async def run(rounds: int, events: int, batches: list[int], *, limited: bool = False) -> dict[str, Any]:
     """The medians over the rounds, each of which runs every path once."""
     speeds: dict[str, list[float]] = defaultdict(list)
     answers: dict[str, dict[str, Any]] = {}
-    async with replicas(1, temporal=False, settings=None if limited else UNLIMITED) as where:
+    sides: list[tuple[float, float]] = []
+    async with replicas(2, temporal=False, settings=None if limited else UNLIMITED) as where:
         connection = await samples.connect_for_copy(where.database)
         paths = Rounds(where, connection, events)
         await paths.intake(batches[0], "commit")  # Both sides are warm, and today has its partition.
@@ -108,8 +147,19 @@ async def run(rounds: int, events: int, batches: list[int], *, limited: bool = F
                 name = f"{ack}{batch}"
                 speed, answers[name] = await paths.intake(batch, ack)
                 speeds[name].append(speed)
+            speeds["rollingUp"].append(await paths.rolling())
+            sides.append(await paths.side_by_side(batches[0]))
         await connection.close()
-    return {"rounds": rounds, "events": events, **figures(speeds, answers, batches)}
+    return {
+        "rounds": rounds,
+        "events": events,
+        **figures(speeds, answers, batches),
+        "twoProcesses": {
+            "throughput": round(median(found for found, _ in sides), 3),
+            "coresAllow": round(median(allowed for _, allowed in sides), 3),
+            "ofAllowed": round(median(found / allowed for found, allowed in sides), 3),
+        },
+    }
 
 
 def figures(
@@ -117,7 +167,12 @@ def figures(
 ) -> dict[str, Any]:
     """Medians in rows a second, and of each size of batch the ratios."""
     copied = median(speeds["copy"])
-    found: dict[str, Any] = {"copyPerSecond": round(copied)}
+    rolled, committed = median(speeds["rollingUp"]), median(speeds[f"commit{batches[-1]}"])
+    found: dict[str, Any] = {
+        "copyPerSecond": round(copied),
+        "rolledUpPerSecond": round(rolled),
+        "rolledUpOfCommitted": round(rolled / committed, 3),
+    }
     for batch in batches:
         committed, buffered = (median(speeds[f"{ack}{batch}"]) for ack in ("commit", "buffer"))
         found[f"batches{batch}"] = {
@@ -132,16 +187,18 @@ def figures(
 
 
 def judged(found: dict[str, Any], batches: list[int]) -> list[Gate]:
-    """The gates of each size of batch."""
+    """The gates of each size of batch, of the worker that rolls up, and of two processes."""
+    gates = []
+    for batch in batches:
+        of = found[f"batches{batch}"]
+        gates += [
+            Gate(f"committed, batches of {batch} / raw COPY", of["ofCopy"], 0.35, 0.5),
+            Gate(f"committed / buffered, batches of {batch}", of["ofBuffered"], 0.6, 0.9),
+        ]
     return [
-        gate
-        for batch in batches
-        for gate in (
-            Gate(f"committed, batches of {batch} / raw COPY", found[f"batches{batch}"]["ofCopy"], 0.35, 0.5),
-            Gate(
-                f"committed / buffered, batches of {batch}", found[f"batches{batch}"]["ofBuffered"], 0.6, 0.9
-            ),
-        )
+        *gates,
+        Gate(f"rolled up / committed, batches of {batches[-1]}", found["rolledUpOfCommitted"], 1.0),
+        Gate("two processes / what the cores allow", found["twoProcesses"]["ofAllowed"], COEXISTENCE),
     ]
 
 

@@ -31,12 +31,16 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """The database, the API processes, and a client with an admin key for each of them."""
+    """The database, the API processes, and a client with an admin key for each of them.
+
+    `environment` is that of the processes.
+    """
 
     database: Database
     processes: list[Listening]
     clients: list[httpx.AsyncClient]
     key: str
+    environment: dict[str, str]
 
 
 @contextlib.asynccontextmanager
@@ -82,7 +86,7 @@ async def replicas(
                     )
                     for process in processes
                 ]
-                yield Replicas(database, processes, clients, key)
+                yield Replicas(database, processes, clients, key, environment)
 
 
 @contextlib.asynccontextmanager

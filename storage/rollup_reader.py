@@ -49,7 +49,7 @@ _ARRIVED = "{} >= date_bin('1 day', :arrived, to_timestamp(0))"
 
 # Sketches are large: sorted on disk they would take longer than all the rest. Rollups of late are in memory,
 # where an index on the service beats reading a stretch of time of all services.
-_SETTINGS = text("SELECT set_config('work_mem', '64MB', true), set_config('random_page_cost', '1.1', true)")
+SETTINGS = text("SELECT set_config('work_mem', '64MB', true), set_config('random_page_cost', '1.1', true)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ async def read(session: AsyncSession, question: Question) -> AsyncIterator[Cell]
 
 async def batches(session: AsyncSession, question: Question) -> AsyncIterator[list[Cell]]:
     """The same, some hundred cells at once."""
-    await session.execute(_SETTINGS)
+    await session.execute(SETTINGS)
     statement = _Statement(question, await _marks(session))
     stream = await session.stream(
         statement.text, statement.parameters, execution_options={"yield_per": CELLS_AT_ONCE}

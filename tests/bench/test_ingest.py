@@ -14,6 +14,9 @@ async def test_every_path_is_measured_by_rows_in_the_table() -> None:
     found = await run(1, 2_000, [100, 1_000])
     assert (found["rounds"], found["events"]) == (1, 2_000)
     assert found["copyPerSecond"] > 0
+    assert found["rolledUpPerSecond"] > 0
+    assert min(found["twoProcesses"].values()) > 0
+    assert len(judged(found, [100, 1_000])) == 6
     for batch in (100, 1_000):
         measured = found[f"batches{batch}"]
         assert min(measured["committedPerSecond"], measured["bufferedPerSecond"]) > 0
@@ -36,12 +39,15 @@ async def test_rows_that_are_not_the_loads_are_noticed() -> None:
 
 def test_ratios_are_of_medians() -> None:
     speeds = {"copy": [100.0, 300.0, 200.0], "commit100": [50.0, 40.0, 60.0], "buffer100": [100.0] * 3}
+    speeds["rollingUp"] = [30.0, 40.0, 20.0]
     answers = {"commit100": {"p50": 1.0}, "buffer100": {"p50": 2.0}}
     found = figures(speeds, answers, [100])
     assert found["copyPerSecond"] == 200
     measured = found["batches100"]
     assert (measured["ofCopy"], measured["bufferedOfCopy"], measured["ofBuffered"]) == (0.25, 0.5, 0.5)
-    assert [gate.to_json()["met"] for gate in judged(found, [100])] == [False, False]
+    assert found["rolledUpOfCommitted"] == 0.6
+    found["twoProcesses"] = {"ofAllowed": 0.79}
+    assert [gate.to_json()["met"] for gate in judged(found, [100])] == [False] * 4
 
 
 def test_the_load_is_what_a_seed_says_and_all_of_it_is_good() -> None:

@@ -386,9 +386,10 @@ async def test_a_query_that_takes_too_long_is_ended(
     pool = await database.pool()
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE metrics")
-        with monkeypatch.context() as patch, pytest.raises(TimedOut, match=r"longer than 0\.05 s"):
+        with monkeypatch.context() as patch:
             patch.setattr(analytics, "QUERY_SECONDS", 0.05)
-            await ask(database, asked("requests.count"))
+            with pytest.raises(TimedOut, match=r"longer than 0\.05 s"):
+                await ask(database, asked("requests.count"))
     assert await values(database, "requests.count") == [0]
 
 
@@ -411,8 +412,8 @@ async def spread(database: Database, minutes: int, services: int) -> int:
         """
         INSERT INTO metrics (received_at, ts, service, endpoint, provider, model, latency_ms, tokens_input,
                              tokens_output, tokens_total, status_code)
-        SELECT $1::timestamptz - interval '3 hours', $1 - n * interval '1 minute', 'service-' || s, '/', 'p', 'm',
-               n % 2, 1, 1, 2, 200
+        SELECT $1::timestamptz - interval '3 hours', $1 - n * interval '1 minute', 'service-' || s, '/', 'p',
+               'm', n % 2, 1, 1, 2, 200
         FROM generate_series(1, $2::int) n, generate_series(1, $3::int) s
         """,
         *(end, minutes, services),
@@ -421,8 +422,12 @@ async def spread(database: Database, minutes: int, services: int) -> int:
     return round(end.timestamp() * 1000)
 
 
-async def test_ninety_days_are_folded_minute_by_minute(database: Database) -> None:
+async def test_ninety_days_are_folded_minute_by_minute(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     end = await spread(database, 90 * 24 * 60, 1)
+    # How long it takes is the benchmark's affair.
+    monkeypatch.setattr(analytics, "QUERY_SECONDS", 120)
     window = {"start": end - 90 * DAY_MS, "end": end}
     folded = await values(database, "requests.count", "latency.p95", **window, aggregation="sum")
     assert folded == [129_600, pytest.approx(64_800, rel=0.01)]
@@ -453,10 +458,10 @@ async def test_reports_that_rollups_cannot_tell_of_are_refused_where_they_are_ma
 ) -> None:
     end = await spread(database, 24 * 60, 1)
     window: dict[str, Any] = {"start": end - DAY_MS, "end": end}
-    monkeypatch.setattr(analytics, "MAX_REPORTS", 1_000)
+    monkeypatch.setattr(analytics, "MAX_REPORTS", 400)
     with pytest.raises(InvalidRequest, match=r"^groupBy: by a tag, some 1,4\d\d reports"):
         await ask(database, asked("requests.count", **window, groupBy=["tags.team"]))
-    with pytest.raises(InvalidRequest, match=r"^interval: .* some 1,4\d\d reports"):
+    with pytest.raises(InvalidRequest, match=r"^interval: .* some 4\d\d reports"):
         await ask(database, asked("requests.count", **window, interval=90_000))
     assert await values(database, "requests.count", **window) == [1_440]
 
