@@ -3,7 +3,7 @@
 One `llm-optimizer serve` over a stack of its own takes batches from another process; in turn with it, one
 connection copies prepared rows, 1,000 a commit. Rows are counted by SQL, and time ends when the last is seen:
 answers count for nothing. Then what was committed last is rolled up, as the worker does; and two API
-processes take half of the load each, beside what the machine's cores allow by what one alone has them compute.
+processes take half of the load each, beside what the cores allow by what one alone has them compute.
 
 Prints one JSON line with the median of the rounds, and exits with 1 where a ratio falls short of its gate.
 """
@@ -100,9 +100,11 @@ class Rounds:
     async def rolling(self) -> float:
         """Rows a second of rolling up what was committed last."""
         await asyncio.sleep(2 * MARGIN.total_seconds())
+        connection = await self._where.database.connect()
         began = time.perf_counter()
-        rolled = await Roller(self._connection).run()
+        rolled = await Roller(connection).run()
         seconds = time.perf_counter() - began
+        await connection.close()
         if rolled != self._events:
             raise RuntimeError(f"{rolled} reports were rolled up of {self._events}")
         return rolled / seconds

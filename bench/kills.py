@@ -31,6 +31,7 @@ from storage.intake import EARLY_CAPACITY
 BATCH = 100
 SENDERS = 20
 RETRY_SECONDS = 0.05
+RETRYABLE = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 UNLIMITED = {"OPTIMIZER_RATE_LIMITS__REPORTS": "0"}
 MODES = ("commit", "buffer")
 REACHED = 0.9
@@ -59,35 +60,38 @@ class Sender:
             for number in range(len(self.bodies)):
                 yield number, began + number * BATCH / rate
 
-        await self._share(due(), self.mode)
+        await self._share(due())
 
     async def repeat(self) -> None:
         """Send all once more."""
-        await self._share(((number, 0.0) for number in range(len(self.bodies))), "commit")
+        await self._share((number, 0.0) for number in range(len(self.bodies)))
 
-    async def _share(self, due: Iterable[tuple[int, float]], ack: str) -> None:
+    async def _share(self, due: Iterable[tuple[int, float]]) -> None:
         each = iter(due)
 
         async def work() -> None:
             for number, at in each:
                 await asyncio.sleep(max(0.0, at - time.monotonic()))
                 while True:
-                    if await self._taken(number, ack):
+                    if await self._taken(number):
                         break
                     await asyncio.sleep(RETRY_SECONDS)
                 self.acknowledged.setdefault(number, time.monotonic())
 
         await asyncio.gather(*(work() for _ in range(SENDERS)))
 
-    async def _taken(self, number: int, ack: str) -> bool:
+    async def _taken(self, number: int) -> bool:
         headers = {"Idempotency-Key": f"{self.mode}-{number}", "Content-Type": "application/json"}
         try:
             answer = await self.client.post(
-                "/api/v1/metrics", params={"ack": ack}, content=self.bodies[number], headers=headers
+                "/api/v1/metrics", params={"ack": self.mode}, content=self.bodies[number], headers=headers
             )
         except httpx.TransportError:
             return False
-        return answer.status_code == httpx.codes.OK
+        if answer.status_code in RETRYABLE:
+            return False
+        answer.raise_for_status()
+        return True
 
     async def until_acknowledged(self, batches: int) -> None:
         """Return once so many are."""

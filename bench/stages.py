@@ -2,23 +2,29 @@
 
 Microseconds of CPU per report, of each stage by itself in this process, and of a whole `llm-optimizer serve`
 under load; what the stages leave of that is HTTP, the event loop and the grouping of batches. Prints one JSON
-line. There is no gate: this explains those of `bench.ingest`.
+line. There is no gate: this explains those of `bench.ingest`. With `--draw FOLDER` such a server runs under
+cProfile as well, and `ingest.svg` is drawn of the functions that its time goes to.
 """
 
 import argparse
 import asyncio
 import itertools
+import pstats
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+import matplotlib as mpl
 import psutil
+from matplotlib.figure import Figure
 
 from bench.gates import concluded
 from bench.load import Load, LoadProcess, reports, requests
-from bench.replicas import Replicas, replicas
+from bench.replicas import Replicas, listening, replicas
 from domain.label_limits import LabelLimits
 from domain.reports import parse_metrics
 from storage import samples
@@ -26,6 +32,8 @@ from storage.partitions import ensure_partitions
 
 BATCH = 100
 CONNECTIONS = 32
+FUNCTIONS = 20
+"""How many are drawn."""
 UNLIMITED = {"OPTIMIZER_RATE_LIMITS__REPORTS": "0"}
 
 
@@ -89,11 +97,45 @@ async def _served(where: Replicas, events: int) -> float:
     return round((after.user + after.system - before.user - before.system) / events * 1e6, 2)
 
 
+async def draw(folder: Path, events: int) -> None:
+    """Write `ingest.svg` into a folder: what the functions of a server under load take by themselves."""
+    with tempfile.TemporaryDirectory() as made:
+        written = str(Path(made) / "profile")
+        serve = ("-m", "cProfile", "-o", written, "-m", "cli", "serve", "--port", "0")
+        async with (
+            replicas(0, temporal=False, settings=UNLIMITED) as where,
+            listening(*serve, environment=where.environment) as process,
+        ):
+            address = urljoin(process.address, "/api/v1/metrics")
+            load = await LoadProcess.prepared(Load(address, where.key, events, BATCH, CONNECTIONS))
+            await load.run()
+        stats = pstats.Stats(written).get_stats_profile().func_profiles
+    # What a server does to start and to wait is not the path's.
+    of_path = {name: of for name, of in stats.items() if str(of.ncalls).partition("/")[0] != "1"}
+    taken = sorted(of_path.items(), key=lambda item: item[1].tottime)[-FUNCTIONS:]
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.barh([_named(name, of) for name, of in taken], [of.tottime / events * 1e6 for _, of in taken])
+    axes.set_xlabel("microseconds of a report, by itself, under cProfile")
+    axes.spines[["top", "right"]].set_visible(False)
+    with mpl.rc_context({"svg.hashsalt": "ingest", "font.size": 9, "svg.fonttype": "none"}):
+        figure.savefig(folder / "ingest.svg", metadata={"Date": None})
+
+
+def _named(function: str, of: pstats.FunctionProfile) -> str:
+    """The function with the place where it is."""
+    place = Path(of.file_name)
+    return function if of.file_name == "~" else f"{place.parent.name}/{place.name}: {function}"
+
+
 def main() -> int:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=100_000, help="in hundreds")
+    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="draw a profile into it as well")
     given = parser.parse_args()
+    if given.draw is not None:
+        asyncio.run(draw(given.draw, given.events))
     return concluded("stages", [], **asyncio.run(run(given.events)))
 
 
