@@ -4,7 +4,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -407,7 +407,7 @@ async def test_a_query_of_many_short_statements_is_ended_as_well(database: Datab
 async def spread(database: Database, minutes: int, services: int) -> int:
     """A report a minute of each of some services up to now, rolled up; gives when they end (ms)."""
     pool = await database.pool()
-    end = await pool.fetchval("SELECT date_trunc('minute', clock_timestamp())")
+    end: datetime = await pool.fetchval("SELECT date_trunc('minute', clock_timestamp())")
     await pool.execute(
         """
         INSERT INTO metrics (received_at, ts, service, endpoint, provider, model, latency_ms, tokens_input,
