@@ -190,7 +190,7 @@ class Intake:
         if self._is_due():
             self._wake.set()
         elif self._timer is None:
-            self._set_timer(self._flush_seconds)
+            self._set_timer(RETRY_SECONDS if self._away else self._flush_seconds)
         return batch.answer if batch.early else await batch.done
 
     async def _known(self, claim: Claim) -> Answer | None:
@@ -285,6 +285,7 @@ class Intake:
             self._again.appendleft(group)
             raise
         except Exception as error:
+            self._away = False
             if len(group.batches) > 1:
                 self._again.extendleft(self._group([batch]) for batch in reversed(group.batches))
                 return
