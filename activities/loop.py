@@ -1,6 +1,6 @@
 """What the schedules have done: ticks and housekeeping."""
 
-from datetime import timedelta
+from datetime import UTC, datetime
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -78,7 +78,8 @@ class LoopActivities:
         connection = await self._database.connect(name="llm-optimizer maintenance")
         try:
             until = await partitions.ensure_partitions(connection)
-            today = until - timedelta(days=partitions.DAYS_AHEAD + 1)
+            # A clock that is ahead for a moment must not cost reports: a day is over by both clocks.
+            today = min(await partitions.today(connection), datetime.now(UTC).date())
             dropped = await retention.forget(connection, today, kept_days, shorter)
         finally:
             connection.terminate()

@@ -1,7 +1,7 @@
 """`llm-optimizer db`."""
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -44,7 +44,7 @@ def rebuild_rollups(
     async def forget() -> None:
         connection = await Database(_database_url("rebuild-rollups")).connect()
         try:
-            await rebuild(connection, since.date())
+            await rebuild(connection, since.replace(tzinfo=UTC))
         finally:
             await connection.close()
 

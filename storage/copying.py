@@ -20,6 +20,10 @@ _FAULTS_OF_ROWS = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
 )
+# The tables of reports have no other check than that there is a partition.
+_NoPartition = asyncpg.CheckViolationError
+MOST_SERVICES = 10_000
+"""Services that are known at once to have been introduced."""
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -27,8 +31,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 class Copier:
     """Commits one group at a time, on a connection of its own.
 
-    `received_at` is the database's time just before the COPY: whoever reads closed intervals of arrival must
-    leave a second.
+    `received_at` is the time just before the COPY, by `samples.clock`: whoever reads closed intervals of
+    arrival must leave a second.
     """
 
     def __init__(self, database: Database) -> None:
@@ -52,7 +56,7 @@ class Copier:
                     return await self._commit(group)
         except asyncpg.PostgresError as error:
             self.disconnect()
-            if isinstance(error, _FAULTS_OF_ROWS):
+            if isinstance(error, _FAULTS_OF_ROWS) and not isinstance(error, _NoPartition):
                 raise
             raise DatabaseError(f"PostgreSQL refused to write: {error}", retry_after=1) from error
         except BaseException:
@@ -69,8 +73,8 @@ class Copier:
         connection = await self._connected()
         try:
             return await self._transaction(connection, group)
-        except asyncpg.CheckViolationError:
-            # There is no partition for now: it was dropped, or the clock has jumped.
+        except _NoPartition:
+            # It was dropped, or the clock has jumped.
             await self._cover(connection)
             return await self._transaction(connection, group)
 
@@ -87,6 +91,8 @@ class Copier:
                 rows = [row for batch in fresh if batch.table == table for row in written[batch]]
                 if rows:
                     await samples.copy_rows(connection, table, rows, self._arrived)
+        if len(self._known) + len(services) > MOST_SERVICES:
+            self._known.clear()
         self._known.update(services)
         return outcomes | {batch: batch.answer for batch in fresh}
 

@@ -5,17 +5,27 @@ from datetime import date, timedelta
 
 import asyncpg
 
+from storage.samples import NEXT_ARRIVAL
+
 TABLES = ("metrics", "quality", "rollup_minutes")
 DAYS_AHEAD = 3
 _LOCK = 0x706172746974696F
 
 
+async def today(connection: "asyncpg.Connection[asyncpg.Record]") -> date:
+    """The day (UTC) by the database's clock."""
+    day: date = await connection.fetchval("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date")
+    return day
+
+
 async def ensure_partitions(
     connection: "asyncpg.Connection[asyncpg.Record]", days_ahead: int = DAYS_AHEAD
 ) -> date:
-    """Make what is missing from today (by the database's clock) on; gives the first day without one."""
-    today: date = await connection.fetchval("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date")
-    days = [today + timedelta(days=ahead) for ahead in range(days_ahead + 1)]
+    """Make what is missing from the next arrival's day on; gives the first day without one."""
+    first: date = await connection.fetchval(
+        f"SELECT ({NEXT_ARRIVAL} AT TIME ZONE 'UTC')::date FROM rollup_progress"
+    )
+    days = [first + timedelta(days=ahead) for ahead in range(days_ahead + 1)]
     await _ensure(connection, [(table, day) for table in TABLES for day in days])
     return days[-1] + timedelta(days=1)
 

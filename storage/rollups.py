@@ -1,23 +1,24 @@
 """Makes rollups of reports: by minute as they arrive, by hour and by day once all of their arrivals are in.
 
 Reports are taken in the order of arrival, each exactly once: a stretch of arrivals and the mark that it is
-done are one transaction. A row keeps the hour (a day's row: the day) of its reports' arrival beside the
-bucket of their own time: what comes late adds rows, and changes none that a coarser level was made from.
+done are one transaction, and no report arrives before a mark (`samples` tells why). A row keeps the hour (a
+day's row: the day) of its reports' arrival beside the bucket of their own time: what comes late adds rows,
+and changes none that a coarser level was made from.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 import asyncpg
 
 from domain.sketches import Sketch
-from storage import rollup_sql
-from storage.partitions import ensure_day
+from storage import rollup_sql, samples
+from storage.partitions import ensure_day, today
 from storage.rollup_sql import KEY, REQUEST_SUMS, SCORE_SUMS, SKETCHES, SUMS
-from storage.samples import INTAKE
 
 COLUMNS = ("arrived", "bucket", *KEY, "last_ts", *SUMS, *SKETCHES)
 MARGIN = timedelta(seconds=1)
@@ -29,9 +30,15 @@ SHORTEST = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+PATIENCE = MINUTE
+"""A clock that was set back by less is waited for."""
+CLOCKS_APART = timedelta(minutes=5)
+"""How far the clocks of database and worker may differ for both to be believed."""
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row = tuple[Any, ...]
+
+log = logging.getLogger(__name__)
 
 _LOCK = 0x726F6C6C757073
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -89,23 +96,52 @@ class Roller:
         self._stretch = {source.table: MINUTE for source in _SOURCES}
 
     async def run(self) -> int:
-        """Catch up with the arrivals, and the hours and days that they complete; gives how many reports."""
+        """Catch up with the arrivals, and the hours and days that they complete; gives how many reports.
+
+        Marks follow the database's clock, reports or none. Where they are ahead of it, it was set back:
+        rollups begin again at its present time, else all would arrive at the mark until then. What arrived
+        meanwhile keeps its arrival, and is read one by one till that has come. A clock that differs from the
+        worker's as well is not believed, for behind it there may be a year of rollups.
+        """
+        await self._turn_back()
         rolled = 0
         for source in _SOURCES:
-            settled = await self._settled(source.wait)
-            while (count := await self._advance(source, settled)) is not None:
+            goal = await samples.settled(self._connection, source.wait)
+            while (count := await self._advance(source, goal)) is not None:
                 rolled += count
         for coarse in _COARSER:
             while await self._close(coarse):
                 pass
         return rolled
 
-    async def _advance(self, source: _Source, settled: datetime) -> int | None:
-        """Roll up the next stretch of arrivals; gives how many reports, None where there is none yet."""
+    async def _turn_back(self) -> None:
         async with self._connection.transaction():
             await self._connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-            since = await self._since(source, settled)
-            until = min(settled, since + self._stretch[source.table], _floor(since, HOUR) + HOUR)
+            now: datetime | None = await self._connection.fetchval(
+                """
+                SELECT clock_timestamp() FROM rollup_progress
+                WHERE GREATEST(requests_until, scores_until) > clock_timestamp() + $1::interval
+                """,
+                PATIENCE,
+            )
+            if now is None:
+                return
+            if abs(now - datetime.now(UTC)) > CLOCKS_APART:
+                log.warning("PostgreSQL's clock is behind its reports, and not this worker's: %s", now)
+                return
+            log.warning("PostgreSQL's clock was set back: reports since an hour ago are rolled up anew")
+            # An hour more, for what a stretch passed over that was counted while the clock was set.
+            await rebuild(self._connection, now - HOUR)
+
+    async def _advance(self, source: _Source, goal: datetime) -> int | None:
+        """Roll up the next stretch of arrivals up to a goal; gives how many reports, None without one."""
+        async with self._connection.transaction():
+            await self._connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            if await samples.settled(self._connection, source.wait) < goal:
+                # The clock was set back since.
+                return None
+            since = await self._since(source, goal)
+            until = min(goal, since + self._stretch[source.table], _floor(since, HOUR) + HOUR)
             if since >= until:
                 return None
             count = await self._roll(source, since, until)
@@ -120,31 +156,20 @@ class Roller:
         elif count < FEW_ROWS:
             self._stretch[table] = min(self._stretch[table] * 2, HOUR)
 
-    async def _since(self, source: _Source, settled: datetime) -> datetime:
+    async def _since(self, source: _Source, goal: datetime) -> datetime:
         """Up to where the source is rolled up: at first, where its arrivals begin."""
         (mark,) = await self._marks(source.mark)
         if mark is None:
             first: datetime | None = await self._connection.fetchval(
                 f"SELECT min(received_at) FROM {source.table}"
             )
-            mark = settled if first is None else min(first, settled)
+            mark = goal if first is None else min(first, goal)
             await self._connection.execute(f"UPDATE rollup_progress SET {source.mark} = $1", mark)
         return mark
 
     async def _marks(self, *names: str) -> list[datetime | None]:
         finite = ", ".join(f"CASE WHEN isfinite({name}) THEN {name} END" for name in names)
         return list(await self._connection.fetchrow(f"SELECT {finite} FROM rollup_progress") or ())
-
-    async def _settled(self, wait: timedelta) -> datetime:
-        """Before when nothing more can arrive: a commit that is under way was stamped after it began."""
-        settled: datetime = await self._connection.fetchval(
-            """
-            SELECT LEAST(clock_timestamp() - $1::interval, min(xact_start)) FROM pg_stat_activity
-            WHERE datname = current_database() AND application_name = $2
-            """,
-            *(wait, INTAKE),
-        )
-        return settled
 
     async def _roll(self, source: _Source, since: datetime, until: datetime) -> int:
         """Add a stretch of arrivals, all of one hour, to the minutes; gives how many reports it has."""
@@ -199,31 +224,36 @@ class Roller:
         await self._connection.copy_records_to_table(table, records=rows, columns=COLUMNS)
 
 
-async def rebuild(connection: Connection, since: date) -> None:
-    """Forget the rollups of what arrived on a day (UTC) or later; they are made again from the reports.
+async def rebuild(connection: Connection, since: datetime) -> None:
+    """Forget the rollups of what arrived in an hour or later; they are made again from the reports.
 
     Meanwhile questions are answered from the reports themselves.
     """
-    midnight = datetime(since.year, since.month, since.day, tzinfo=UTC)
+    hour, midnight = _floor(since, HOUR), _floor(since, DAY)
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        for table in ("rollup_minutes", "rollup_hours", "rollup_days"):
-            await connection.execute(f"DELETE FROM {table} WHERE arrived >= $1", midnight)
-        marks = (*(source.mark for source in _SOURCES), *(coarse.mark for coarse in _COARSER))
-        back = ", ".join(f"{mark} = LEAST({mark}, $1)" for mark in marks)
-        await connection.execute(f"UPDATE rollup_progress SET {back}", midnight)
+        await connection.execute("DELETE FROM rollup_minutes WHERE arrived >= $1", hour)
+        await connection.execute("DELETE FROM rollup_hours WHERE arrived >= $1", hour)
+        await connection.execute("DELETE FROM rollup_days WHERE arrived >= $1", midnight)
+        await connection.execute(
+            """
+            UPDATE rollup_progress
+            SET requests_until = LEAST(requests_until, $1), scores_until = LEAST(scores_until, $1),
+                hours_until = LEAST(hours_until, $1), days_until = LEAST(days_until, $2)
+            """,
+            *(hour, midnight),
+        )
 
 
 async def summarize(connection: Connection) -> None:
     """Have the block indexes of today's reports know what came since, which else waits for a vacuum."""
-    today: date = await connection.fetchval("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date")
     await connection.execute(
         """
         SELECT brin_summarize_new_values(inhrelid) FROM pg_inherits
         WHERE inhparent IN ('metrics_times'::regclass, 'quality_times'::regclass)
           AND inhrelid::regclass::text LIKE $1
         """,
-        f"%{today:%Y%m%d}%",
+        f"%{await today(connection):%Y%m%d}%",
     )
 
 

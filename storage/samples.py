@@ -1,8 +1,18 @@
-"""Rows of `metrics` and `quality`, written by COPY."""
+"""Rows of `metrics` and `quality`, written by COPY, and when they arrive.
+
+A report's arrival is the database's time at which it is written, `clock`, and no caller's or replica's.
+Arrivals below a moment are all there once `settled` has passed it: rollups take the stretches between such
+moments, each once. That rests on three things. A transaction holds a lock that names a second no later than
+its stamp, and gives it up after it has committed, so that it is either seen to be under way or its reports
+are. No stamp is before what is rolled up already, so that a clock that is set back brings no report among
+those that were counted. And the clock is not set back by more than `rollups.MARGIN` within the one
+transaction that counts a stretch; if it is, the roller's next run mends it as far as it sees it
+(`Roller.run`), and a rebuild for certain.
+"""
 
 import struct
 from collections.abc import Callable, Iterable
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -53,8 +63,10 @@ COLUMNS = {"metrics": METRIC_COLUMNS, "quality": QUALITY_COLUMNS}
 _POSTGRES_EPOCH = date(2000, 1, 1)
 _POSTGRES_EPOCH_US = 946_684_800_000_000
 DAY_US = 86_400_000_000
-INTAKE = "llm-optimizer intake"
-"""How connections that write reports are called in `pg_stat_activity`."""
+NEXT_ARRIVAL = "GREATEST(clock_timestamp(), requests_until, scores_until)"
+"""The arrival of what would be written now, of `rollup_progress`."""
+_LOCKS = 0x61727276
+"""Of the advisory locks of stamps; their other half is a second since 1970."""
 # Per value and row, so that it should be no function of Python's.
 _INT64 = struct.Struct("!q")
 _encode = msgspec.json.Encoder().encode
@@ -111,7 +123,7 @@ async def connect_for_copy(database: Database) -> "asyncpg.Connection[asyncpg.Re
     Raises:
         DatabaseError: PostgreSQL is out of reach.
     """
-    connection = await database.connect(name=INTAKE)
+    connection = await database.connect(name="llm-optimizer intake")
     try:
         with unreachable_as_database_error():
             await connection.set_type_codec(
@@ -136,14 +148,30 @@ async def copy_rows(
 
 
 async def clock(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
-    """The database's present time as `copy_rows` takes it, but never before what is rolled up already.
-
-    So no report is passed over after the clock was set back.
-    """
-    now: int = await connection.fetchval(
-        "SELECT GREATEST(clock_timestamp(), requests_until, scores_until) FROM rollup_progress"
+    """The arrival of what the caller's transaction goes on to write, as `copy_rows` takes it."""
+    row = await connection.fetchrow(
+        f"""
+        SELECT pg_advisory_xact_lock_shared($1 + floor(extract(epoch FROM clock_timestamp()))::bigint),
+               {NEXT_ARRIVAL} AS now
+        FROM rollup_progress
+        """,
+        _LOCKS << 32,
     )
+    now: int = row["now"]
     return now
+
+
+async def settled(connection: "asyncpg.Connection[asyncpg.Record]", wait: timedelta) -> datetime:
+    """A moment at least `wait` ago before which nothing more can arrive."""
+    moment: datetime = await connection.fetchval(
+        """
+        SELECT LEAST(statement_timestamp() - $1::interval, to_timestamp(min(objid::bigint))) FROM pg_locks
+        WHERE locktype = 'advisory' AND classid = $2 AND objsubid = 1
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        """,
+        *(wait, _LOCKS),
+    )
+    return moment
 
 
 def start_of(day: date) -> int:

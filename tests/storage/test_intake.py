@@ -16,6 +16,7 @@ from domain.idempotency import Answer, Claim
 from domain.policy import CandidateModel
 from domain.reports import MetricReport, QualityEvaluation
 from infra.embedded import EmbeddedStack, started
+from storage import copying
 from storage.database import Database
 from storage.intake import Intake
 from storage.partitions import drop_partitions, ensure_partitions
@@ -234,6 +235,39 @@ async def test_a_partition_that_is_gone_is_made_again(database: Database, intake
     assert answers == [OK] * 4
     assert len(await rows(database, "SELECT 1 FROM metrics")) == 4
     assert len(await rows(database, "SELECT 1 FROM idempotency_keys WHERE principal = 'key_1'")) == 3
+
+
+async def test_where_no_partition_can_be_had_reports_are_refused_as_retryable_or_kept(
+    database: Database, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await intake.metrics([metric()], OK)
+
+    async def none_made(_: object) -> date:
+        return date(9999, 12, 31)
+
+    monkeypatch.setattr(copying, "ensure_partitions", none_made)
+    connection = await database.connect()
+    await drop_partitions(connection, date(9999, 12, 31))
+    await connection.close()
+    await intake.metrics([metric()] * 100, OK, ack="buffer")
+    with pytest.raises(DatabaseError) as refused:
+        await intake.metrics([metric()], OK)
+    assert refused.value.retryable
+    assert (intake.stats.early, intake.stats.lost) == (100, 0)
+    monkeypatch.undo()
+    assert await intake.metrics([metric()], OK) == OK
+    await intake.close()
+    assert len(await rows(database, "SELECT 1 FROM metrics")) == 101
+
+
+async def test_only_so_many_services_are_remembered(
+    database: Database, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "MOST_SERVICES", 3)
+    for number in range(20):
+        await intake.metrics([metric(service=f"s{number % 5}")], OK)
+        assert len(intake._copier._known) <= 3
+    assert len(await rows(database, "SELECT 1 FROM services")) == 5
 
 
 async def test_arrival_is_by_the_databases_clock(
