@@ -28,7 +28,8 @@ class Newness(Protocol):
 class Batch:
     """Rows of one table that are written together or not at all, or as far as they are `new`.
 
-    `early`: its caller was answered when it came in. Else the caller waits for `done`.
+    `early`: its caller was answered when it came in, and its rows hold so many `bytes`. Else the caller waits
+    for `done`.
     """
 
     table: str
@@ -38,6 +39,7 @@ class Batch:
     claim: Claim | None
     early: bool = False
     new: Newness | None = None
+    bytes: int = 0
     done: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def settle(self, outcome: Outcome) -> None:

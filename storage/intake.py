@@ -27,6 +27,8 @@ ROWS_PER_COMMIT = 5_000
 CAPACITY = 100_000
 EARLY_CAPACITY = 10_000
 """Reports that are answered and not yet committed: what the death of the process may lose at most."""
+EARLY_BYTES = 32 * 1024 * 1024
+"""About what these may hold of memory, and one batch more."""
 FLUSH_ROWS = 100
 FLUSH_SECONDS = 30.0
 RETRY_SECONDS = 0.5
@@ -67,6 +69,7 @@ class Intake:
         override: PriceOverride | None = None,
         capacity: int = CAPACITY,
         early_capacity: int = EARLY_CAPACITY,
+        early_bytes: int = EARLY_BYTES,
         flush_seconds: float = FLUSH_SECONDS,
         close_seconds: float = CLOSE_SECONDS,
     ) -> None:
@@ -74,6 +77,7 @@ class Intake:
         self._override = override or _no_override
         self._capacity = capacity
         self._early_capacity = early_capacity
+        self._most_early_bytes = early_bytes
         self._flush_seconds = flush_seconds
         self._close_seconds = close_seconds
         self._copier = Copier(database)
@@ -81,7 +85,7 @@ class Intake:
         self._waiting: deque[Batch] = deque()
         self._again: deque[Group] = deque()
         self._claimed: dict[tuple[str, str], Batch] = {}
-        self._buffered = self._early = self._callers = 0
+        self._buffered = self._early = self._early_bytes = self._callers = 0
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._overdue = self._away = self._closing = False
@@ -134,6 +138,9 @@ class Intake:
             raise RateLimited("more reports wait than can be written", retry_after=1)
         if ack == "buffer" and self._early + rows > self._early_capacity:
             raise RateLimited(f"{self._early} reports in the buffer wait to be written", retry_after=1)
+        if ack == "buffer" and self._early_bytes >= self._most_early_bytes:
+            held = f"{self._early_bytes / 2**20:.0f} MiB"
+            raise RateLimited(f"{held} of reports in the buffer wait to be written", retry_after=1)
 
     async def metrics(
         self,
@@ -182,7 +189,9 @@ class Intake:
         self._waiting.append(batch)
         self._buffered += len(batch.rows)
         if batch.early:
+            batch.bytes = samples.bytes_of(batch.rows)
             self._early += len(batch.rows)
+            self._early_bytes += batch.bytes
             if batch.claim is not None:
                 self._claimed[batch.claim.principal, batch.claim.key] = batch
         else:
@@ -321,6 +330,7 @@ class Intake:
         self._buffered -= len(batch.rows)
         if batch.early:
             self._early -= len(batch.rows)
+            self._early_bytes -= batch.bytes
             if batch.claim is not None:
                 self._claimed.pop((batch.claim.principal, batch.claim.key), None)
             if not isinstance(outcome, Answer):

@@ -1,9 +1,13 @@
 """The labels that reports have had today, so that their limits outlast a process."""
 
+from collections.abc import AsyncIterator
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.label_limits import Labels
+
+ROWS_AT_ONCE = 1_000
 
 # By hours as far as they are made, then by minutes; what came in the last seconds is not there yet.
 _USED = text("""
@@ -20,6 +24,8 @@ _USED = text("""
 """)
 
 
-async def used_today(session: AsyncSession) -> list[Labels]:
-    """Every combination of labels that is rolled up of today (UTC)."""
-    return [Labels(*row) for row in await session.execute(_USED)]
+async def used_today(session: AsyncSession) -> AsyncIterator[list[Labels]]:
+    """Every combination of labels that is rolled up of today (UTC), some at a time."""
+    result = await session.stream(_USED)
+    async for rows in result.partitions(ROWS_AT_ONCE):
+        yield [Labels(*row) for row in rows]

@@ -11,8 +11,11 @@ transaction that counts a stretch; if it is, the roller's next run mends it as f
 """
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import date, datetime, timedelta
+from itertools import chain
+from operator import itemgetter
+from sys import getsizeof
 from typing import Any
 
 import asyncpg
@@ -70,6 +73,9 @@ _LOCKS = 0x61727276
 # Per value and row, so that it should be no function of Python's.
 _INT64 = struct.Struct("!q")
 _encode = msgspec.json.Encoder().encode
+_ROW_BYTES = 800
+# Of either table's rows; -3 is a call's kind of error.
+_LONG = itemgetter(-1, -3)
 
 
 def metric_rows(reports: Iterable[MetricReport], override: PriceOverride) -> list[Row]:
@@ -115,6 +121,11 @@ def quality_rows(evaluations: Iterable[QualityEvaluation]) -> list[Row]:
         )
         for evaluation in evaluations
     ]
+
+
+def bytes_of(rows: Collection[Row]) -> int:
+    """About how much memory rows hold; long ones do by their tags and scores by dimension."""
+    return len(rows) * _ROW_BYTES + sum(map(getsizeof, chain.from_iterable(map(_LONG, rows))))
 
 
 async def connect_for_copy(database: Database) -> "asyncpg.Connection[asyncpg.Record]":

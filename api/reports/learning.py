@@ -35,10 +35,9 @@ async def _keep_learning(server: Server) -> None:
 async def _learn(server: Server) -> None:
     try:
         async with server.database.transaction() as session:
-            seen = await labels.used_today(session)
+            async for seen in labels.used_today(session):
+                server.labels.learn(seen, server.snapshot.now_ms())
     except OptimizerError as error:
         log.warning("the labels in use are not known for now: %s", error)
     except Exception:
         log.exception("the labels in use are not known for now")
-    else:
-        server.labels.learn(seen, server.snapshot.now_ms())

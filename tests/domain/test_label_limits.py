@@ -1,5 +1,8 @@
 """Label limits: so many values a day and service, and no word where they are known."""
 
+import itertools
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -81,10 +84,10 @@ def test_a_new_day_forgets_and_an_earlier_time_does_not(limits: LabelLimits) -> 
     assert limits.refusal(more) is None
 
 
-def test_what_is_learned_counts_and_is_known(limits: LabelLimits) -> None:
+def test_what_is_learned_counts(limits: LabelLimits) -> None:
     seen = [labels(error_type=f"error-{number}") for number in range(label_limits.ERROR_TYPES + 5)]
     limits.learn([*seen, Labels("search", config_version="search@7")], NOW)
-    assert {*seen, Labels("search", config_version="search@7")} <= limits.known
+    assert limits.refusal(Labels("search", config_version="search@7")) is None
     assert limits.refusal(seen[-1]._replace(endpoint="/other")) is None
     assert limits.refusal(labels(error_type="one-more")) is not None
     assert limits.refusal(labels("search", error_type="one-more")) is None
@@ -99,3 +102,42 @@ def test_combinations_are_remembered_within_bounds(
         assert len(limits.known) <= 10
     assert limits.refusal(labels(error_type="error-0")) is None
     assert limits.refusal(labels(error_type="one-more")) is not None
+
+
+def usual(number: int) -> Labels:
+    service = f"service-{number // 200}"
+    return Labels(service, f"/api/v1/things/{number % 200}", "openai", "gpt-4o", f"{service}@{number % 7}")
+
+
+def long(number: int) -> Labels:
+    kind, version = f"{number % 200:0250d}", f"{number % 1000:0500d}"
+    return Labels(f"s{number // 1000}", f"{number:0250d}", "p" * 250, f"{number % 500:0250d}", version, kind)
+
+
+def short(number: int) -> Labels:
+    return Labels(f"s{number}", "e", "p", "m", "v", "t")
+
+
+def wide(number: int) -> Labels:
+    return Labels(f"s{number // 500}", f"{number % 500}", "p", f"{number % 500}", "v", None)
+
+
+@pytest.mark.parametrize("shape", [usual, long, short, wide])
+def test_memory_is_bounded_whatever_the_labels(
+    limits: LabelLimits, monkeypatch: pytest.MonkeyPatch, shape: Callable[[int], Labels]
+) -> None:
+    monkeypatch.setattr(label_limits, "BYTES", 4 * 2**20)
+    monkeypatch.setattr(label_limits, "REMEMBERED", 1_000)
+    tracemalloc.start()
+    numbers = itertools.count()
+    while (reason := limits.refusal(shape(next(numbers)))) is None:
+        pass
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert reason.endswith("the different values of all services are too many today")
+    assert 2 * 2**20 < held < 5 * 2**20
+    assert limits.refusal(shape(0)) is None
+    limits.learn([shape(number) for number in range(next(numbers), next(numbers) + 1_000)], NOW)
+    assert limits.refusal(labels("another")) is not None
+    limits.turn_to(NOW + DAY)
+    assert limits.refusal(labels("another")) is None

@@ -12,11 +12,12 @@ from sqlalchemy.engine import make_url
 
 from domain.errors import Conflict, DatabaseError, RateLimited, ServiceUnavailable
 from domain.idempotency import Answer, Claim
+from domain.reports import QualityEvaluation
 from infra.embedded import EmbeddedStack, started
 from storage.database import Database
 from storage.intake import Intake
 from tests.chaos.proxy import Proxy, proxy_to
-from tests.storage.test_intake import metric
+from tests.storage.test_intake import NOW, metric
 from tests.waiting import until
 
 OK = Answer(200, {"accepted": 1, "rejected": 0, "ack": "buffer"})
@@ -109,6 +110,31 @@ async def test_the_buffer_is_bounded_for_itself(database: Database) -> None:
     await intake.start()
     await intake.close()
     assert await count(database) == 10
+
+
+async def test_the_buffer_is_bounded_by_what_it_holds(database: Database) -> None:
+    """Else 10,000 reports with all their tags would hold 400 MB."""
+    large = metric(tags={f"{number:0128d}": "x" * 512 for number in range(62)})
+    intake = Intake(database, early_bytes=2**20)
+    taken = 0
+    while taken * 62 * 640 < 2**20:
+        await intake.metrics([large] * 5, OK, ack="buffer")
+        taken += 5
+    with pytest.raises(RateLimited, match="1 MiB of reports in the buffer wait") as refused:
+        await intake.metrics([large] * 5, OK, ack="buffer")
+    assert refused.value.retry_after == 1
+    with pytest.raises(RateLimited):
+        intake.require_room(1, "buffer")
+    intake.require_room(1, "commit")
+    await intake.start()
+    await until_written(intake, taken)
+    scored = {f"{number:0128d}": 1.0 for number in range(64)}
+    scores = [QualityEvaluation(NOW, "chat", 1.0, dimension_scores=scored)] * 150
+    await intake.quality(scores, OK, ack="buffer")
+    with pytest.raises(RateLimited):
+        await intake.quality(scores, OK, ack="buffer")
+    await intake.close()
+    assert await count(database) == taken
 
 
 async def test_while_postgresql_is_away_they_are_kept_and_callers_refused(

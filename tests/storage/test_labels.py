@@ -3,6 +3,8 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from domain.label_limits import Labels
 from storage import labels
 from storage.database import Database
@@ -11,7 +13,10 @@ from tests.activities.reports import prepare
 from tests.storage.calls import call, roll_up, store
 
 
-async def test_labels_of_today_are_known_and_those_of_yesterday_forgotten(database: Database) -> None:
+async def test_labels_of_today_are_known_and_those_of_yesterday_forgotten(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "ROWS_AT_ONCE", 2)
     await prepare(database)
     pool = await database.pool()
     async with pool.acquire() as connection:
@@ -25,8 +30,9 @@ async def test_labels_of_today_are_known_and_those_of_yesterday_forgotten(databa
     await store(database, today, ago_ms=since // 2)
     await roll_up(database)
     async with database.transaction() as session:
-        found = await labels.used_today(session)
+        found = [one async for some in labels.used_today(session) for one in some]
     known = Labels("chat", "answer", "openai", "gpt-4o")
+    assert len(found) == 3
     assert set(found) == {
         known,
         known._replace(config_version="chat@1"),
