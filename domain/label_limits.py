@@ -100,7 +100,7 @@ class LabelLimits:
 
     def _add(self, labels: Labels) -> Labels:
         """Keep what is new of labels; gives them as they are kept, each text once."""
-        shared = Labels(*(None if text is None else self._shared(text) for text in labels))
+        shared = Labels._make(None if text is None else self._shared(text) for text in labels)
         values = self._values.get(shared.service)
         if values is None:
             values = self._values[shared.service] = _Values()

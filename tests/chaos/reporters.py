@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -16,12 +16,13 @@ from tests.waiting import until
 BATCH = 100
 REPORTERS = 20
 RETRY_SECONDS = 0.05
+AT = time.time_ns() // 1_000_000
 
 
 def batch(number: int) -> bytes:
-    """A hundred calls, each with a name of its own."""
+    """A hundred calls, each with a name of its own; the same whenever the batch is sent."""
     call = {
-        "timestamp": time.time_ns() // 1_000_000,
+        "timestamp": AT,
         "service": f"service-{number % 7}",
         "endpoint": "/api/chat",
         "provider": "openai",
@@ -69,11 +70,15 @@ class Reporters:
 
     async def run(self, batches: int, events_per_second: int) -> None:
         """Send so many batches at a rate, as far as the server keeps up."""
-        began, numbers = time.monotonic(), iter(range(batches))
+        await self.run_all(range(batches), events_per_second)
+
+    async def run_all(self, wanted: Iterable[int], events_per_second: int) -> None:
+        """Send the batches of these numbers, likewise."""
+        began, numbers = time.monotonic(), enumerate(wanted)
 
         async def report() -> None:
-            for number in numbers:
-                due = began + number * BATCH / events_per_second
+            for place, number in numbers:
+                due = began + place * BATCH / events_per_second
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
                 await self.send(number)
 

@@ -21,6 +21,8 @@ from storage.partitions import drop_partitions
 from tests.api.answers import refused
 from tests.chaos.processes import api_process
 from tests.chaos.reporters import BATCH, Reporters, reporters, stored
+from tests.storage.calls import roll_up
+from tests.storage.clocks import settable_clock
 from tests.waiting import until
 
 pytestmark = pytest.mark.alone
@@ -80,15 +82,23 @@ async def test_an_api_killed_with_a_full_buffer_has_lost_the_latest_and_no_more_
             await asyncio.gather(running, return_exceptions=True)
             await api.kill()
         await until(lambda: _nobody_writes(connection))
-        there = set(await stored(connection))
-    lost = [number for number in load.acknowledged if number not in there]
+        there = await stored(connection)
+        known, refusals = list(load.acknowledged), list(load.refused)
+        # What is sent again, of old and of late, is stored once.
+        sent = range(max(*known, *there) + 1)
+        again = sorted({*sent} - {*there}) + there[:20] + there[-20:]
+        await api.start()
+        await load.run_all(again, RATE)
+        assert await api.terminate() == 0
+        assert await stored(connection) == list(sent)
+    lost = [number for number in known if number not in set(there)]
     assert 0 < len(lost) * BATCH <= EARLY_CAPACITY
     # Answers of one moment may overtake each other.
-    latest = load.acknowledged[-len(lost) - 20 :]
+    latest = known[-len(lost) - 20 :]
     assert set(lost) <= set(latest)
-    full = [refused(answer, 429, "RATE_LIMITED") for answer in load.refused]
+    full = [refused(answer, 429, "RATE_LIMITED") for answer in refusals]
     assert len(full) > 0
-    assert all(int(answer.headers["retry-after"]) >= 1 for answer in load.refused)
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refusals)
 
 
 async def _is_full(load: Reporters) -> bool:
@@ -147,7 +157,6 @@ async def test_a_postgresql_that_goes_and_comes_back_under_load_costs_nothing_bu
 async def test_a_partition_that_goes_under_load_is_made_again(
     stack: EmbeddedStack, connection: Connection, tmp_path: Path
 ) -> None:
-    """So it is where the server's clock jumps to a day that has none."""
     async with api_process(stack, tmp_path) as (_, address), reporters(address) as load:
         await up(load.client)
         running = asyncio.create_task(load.run(BATCHES, RATE))
@@ -160,6 +169,42 @@ async def test_a_partition_that_goes_under_load_is_made_again(
     there = set(await stored(connection))
     assert len(there) >= len(load.acknowledged) - len(before) - 20 > 0
     assert set(load.acknowledged[len(before) + 20 :]) <= there
+
+
+@pytest.mark.parametrize("ack", ["commit", "buffer"])
+async def test_a_clock_that_jumps_ahead_and_back_under_load_costs_nothing(
+    stack: EmbeddedStack,
+    connection: "Connection[asyncpg.Record]",
+    database: Database,
+    tmp_path: Path,
+    ack: str,
+) -> None:
+    async with settable_clock(connection) as clock:
+        async with api_process(stack, tmp_path) as (api, address), reporters(address, ack) as load:
+            await up(load.client)
+            running = asyncio.create_task(load.run(BATCHES, RATE))
+            await load.until_acknowledged(BATCHES // 4)
+            # First only the worker sees it, then reports arrive as well.
+            await clock.set(days_ahead=10)
+            await roll_up(database)
+            await load.until_acknowledged(BATCHES // 2)
+            await clock.set(days_ahead=0)
+            await load.until_acknowledged(BATCHES * 3 // 4)
+            await roll_up(database)
+            await running
+            assert await api.terminate() == 0
+        assert load.refused == []
+        assert await stored(connection) == sorted(load.acknowledged) == list(range(BATCHES))
+        by_now = "SELECT count(*) > 0 FROM metrics WHERE received_at BETWEEN $1 AND clock_timestamp()"
+        until_then = await connection.fetchval("SELECT requests_until FROM rollup_progress")
+        assert await connection.fetchval(by_now, until_then)
+        await asyncio.sleep(1.2)  # beyond the margin, within which nothing is rolled up at all
+        await roll_up(database)
+        counted = """
+            SELECT (SELECT sum(n) FROM rollup_minutes)
+                 + (SELECT count(*) FROM metrics, rollup_progress WHERE received_at >= requests_until)
+        """
+        assert await connection.fetchval(counted) == BATCHES * BATCH
 
 
 @pytest.fixture
