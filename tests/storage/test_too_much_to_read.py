@@ -1,5 +1,7 @@
 """What rollups cannot tell of too many reports is refused, and what they can is not."""
 
+from typing import Any
+
 import pytest
 import pytest_asyncio
 
