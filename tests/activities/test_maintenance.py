@@ -1,6 +1,7 @@
 """The schedule's maintenance: days made ahead, and days forgotten."""
 
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Self
 
 import pytest
 import pytest_asyncio
@@ -55,8 +56,8 @@ class Behind(datetime):
     """A worker's clock that is ten days behind PostgreSQL's."""
 
     @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:
-        return datetime.now(tz) - timedelta(days=10)
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) - timedelta(days=10)
 
 
 async def test_a_clock_that_is_ahead_of_the_workers_forgets_nothing_before_its_time(

@@ -174,7 +174,7 @@ async def test_a_partition_that_goes_under_load_is_made_again(
 @pytest.mark.parametrize("ack", ["commit", "buffer"])
 async def test_a_clock_that_jumps_ahead_and_back_under_load_costs_nothing(
     stack: EmbeddedStack,
-    connection: "Connection[asyncpg.Record]",
+    connection: Connection,
     database: Database,
     tmp_path: Path,
     ack: str,

@@ -178,12 +178,12 @@ async def test_the_next_try_comes_soon_though_nothing_was_left_to_be_tried(
     stack: EmbeddedStack, database: Database
 ) -> None:
     async with running(database, flush_seconds=600) as intake:
-        await stack.postgres.kill()
+        await started(stack.postgres).kill()
         try:
             with pytest.raises(DatabaseError):
                 await intake.metrics([metric()], OK)
         finally:
-            await stack.postgres.start()
+            await started(stack.postgres).start()
         await early(intake, 100)
         await until_written(intake, 100)
 
@@ -192,14 +192,14 @@ async def test_a_fault_in_what_waited_for_postgresql_does_not_keep_the_rest_wait
     stack: EmbeddedStack, database: Database
 ) -> None:
     async with running(database, flush_seconds=600) as intake:
-        await stack.postgres.kill()
+        await started(stack.postgres).kill()
         try:
             with pytest.raises(DatabaseError):
                 await intake.metrics([metric()], OK)
             await early(intake, 5)
             await intake.metrics([metric(model="nul\0inside")], OK, ack="buffer")
         finally:
-            await stack.postgres.start()
+            await started(stack.postgres).start()
         await until_written(intake, 5)
     assert intake.stats.lost == 1
 

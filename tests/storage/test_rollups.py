@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 import pytest
@@ -236,8 +236,8 @@ class Behind(datetime):
     """The clock of a worker that was set back as far as PostgreSQL's."""
 
     @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:
-        return datetime.now(tz) - timedelta(hours=30)
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) - timedelta(hours=30)
 
 
 async def test_after_the_clock_was_set_back_all_is_counted_once_by_any_number_of_workers(
