@@ -71,7 +71,7 @@ class Known:
 
 async def observe(database: Database, service: str, policy: ServicePolicy) -> Observed | None:
     """Gather a service's history of the last day; None where it serves no configuration."""
-    async with database.transaction() as session:
+    async with database.snapshot() as session:
         active = await configs.active(session, Scope(service))
         if active is None:
             return None
@@ -86,7 +86,7 @@ async def observe(database: Database, service: str, policy: ServicePolicy) -> Ob
             observations.served(groups, HISTORY_MS),
             *await observations.traffic(session, service, others),
         ]
-    async with database.transaction() as session:
+    async with database.snapshot() as session:
         windows = await observations.windows(session, service)
     known = Known(
         now=now,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, func, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.analysis.anomaly import Anomaly
@@ -33,7 +33,7 @@ from storage import progress, series
 from storage.baseline_refresh import served_since
 from storage.events import emit
 from storage.series import ServicePoints
-from storage.tables import AnomalyEpisode, SeriesState, db_clock
+from storage.tables import AnomalyEpisode, Millis, SeriesState, db_clock
 
 MARGIN_MS = 2 * MINUTE_MS
 """How late a report may come and still count."""
@@ -95,7 +95,7 @@ async def advance(session: AsyncSession, window: WatchedWindow, end: int | None 
     last = min(now - MARGIN_MS, now if end is None else end) // length * length
     since = await progress.until(session, window)
     if since is None:
-        since = await _first(session, window, last)
+        since = await _begin(session, window, last)
     kept = await _kept(session, window)
     count = min(max(BATCH_STEPS // max(len(kept), len(WATCHED)), 1), MOST_WINDOWS)
     until = min(last, since + count * length)
@@ -111,8 +111,23 @@ async def advance(session: AsyncSession, window: WatchedWindow, end: int | None 
     return Advance(window, until, steps, opened, announced, (last - until) // length)
 
 
-async def _first(session: AsyncSession, window: WatchedWindow, last: int) -> int:
-    """Where to begin: with the first report, but not longer ago than it takes to know a series."""
+async def _begin(session: AsyncSession, window: WatchedWindow, last: int) -> int:
+    """Where to begin: with the first report, but not longer ago than it takes to know a series.
+
+    Series that are known already were read while the clock was ahead. They go on from now.
+    """
+    known = await session.execute(
+        update(SeriesState)
+        .where(SeriesState.window == window)
+        .values(
+            until=func.least(SeriesState.until, literal(last, Millis)),
+            seen_at=func.least(SeriesState.seen_at, literal(last, Millis)),
+        )
+        .returning(SeriesState.service)
+    )
+    if known.first() is not None:
+        await progress.advance(session, window, last)
+        return last
     length = WINDOW_MS[window]
     first = await progress.first_report(session)
     if first is None:

@@ -4,7 +4,11 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from storage.tables import AnalysisProgress, Millis
+from domain.analytics import MINUTE_MS
+from storage.tables import AnalysisProgress, Millis, db_clock
+
+AHEAD_MS = MINUTE_MS
+"""A clock that was set back by less is waited for."""
 
 _LOCKS = {"detection": 0x616E6F6D616C69, "baselines": 0x626173656C696E, "findings": 0x66696E64696E67}
 
@@ -21,9 +25,11 @@ async def try_lock(session: AsyncSession, work: str) -> bool:
 
 
 async def until(session: AsyncSession, name: str) -> int | None:
-    """Up to where it is done (ms); None where it has not begun."""
-    query = select(AnalysisProgress.until).where(AnalysisProgress.name == name)
-    return (await session.execute(query)).scalar_one_or_none()
+    """Up to where it is done (ms); None where it has not begun, or only at a time that is yet to come: then
+    the clock was ahead, and it begins again."""
+    query = select(AnalysisProgress.until, db_clock()).where(AnalysisProgress.name == name)
+    found = (await session.execute(query)).one_or_none()
+    return None if found is None or found[0] > found[1] + AHEAD_MS else found[0]
 
 
 async def advance(session: AsyncSession, name: str, at: int) -> None:

@@ -73,7 +73,7 @@ async def _answer(server: Server, query: MetricsQuery) -> Response:
     question = query.model_dump_json().encode()
     answer = await server.answers.get(question)
     if answer is None:
-        async with server.database.transaction() as session:
+        async with server.database.snapshot() as session:
             readings = await analytics.read(session, query)
         found = await asyncio.to_thread(series.answer, query, readings)
         answer = found.model_dump_json(by_alias=True, exclude_none=True).encode()

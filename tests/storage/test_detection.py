@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from sqlalchemy import select
@@ -12,11 +13,13 @@ from domain.analysis.watched import WATCHED_WINDOWS, WatchedWindow
 from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS
 from domain.metrics import WATCHED
 from domain.times import moment
-from storage import analysis, detection, services
+from infra.embedded import EmbeddedStack
+from storage import analysis, detection, progress, services
 from storage.database import Database
 from storage.detection import Advance
 from storage.tables import AnomalyEpisode, SeriesState
 from tests.storage import minutes
+from tests.storage.clocks import settable_clock
 from tests.storage.records import events, first_config
 
 SHIFTED = (70, 40)
@@ -272,3 +275,25 @@ async def test_no_more_is_read_at_first_than_it_takes_to_know_a_series(database:
     read = await advance(database, "1m")
     assert read is not None
     assert read.steps == detection.WARM_UP_MS["1m"] // MINUTE_MS
+
+
+async def test_a_clock_that_was_ahead_keeps_no_series_from_being_watched(
+    database: Database, now: int, stack: EmbeddedStack
+) -> None:
+    connection = await asyncpg.connect(stack.database_url)
+    await shifted(database, now)
+    await catch_up(database, "1m")
+    async with settable_clock(connection) as clock:
+        await clock.set(days_ahead=10)
+        ahead = Database(stack.database_url)
+        await catch_up(ahead, "1m")
+        await ahead.close()
+    await connection.close()
+    back = Database(stack.database_url)
+    assert await advance(back) is None, "it goes on from now"
+    async with back.transaction() as session:
+        rows = (await session.execute(select(SeriesState))).scalars().all()
+        assert rows
+        assert max(max(row.until, row.seen_at) for row in rows) <= now
+        assert await progress.until(session, "1m") == now - detection.MARGIN_MS
+    await back.close()
