@@ -40,8 +40,8 @@ _Z_KEEPING = float(ndtri(KEEPING_FEASIBILITY))
 Mask = NDArray[np.bool_]
 
 
-LEAST_SCORE = 0.004
-"""What a canary has to promise, as its score."""
+LEAST_PROMISE = 0.004
+"""What a canary has to promise."""
 
 KEPT_LATER = 0.3
 """What a candidate counts that one canary cannot show to be within the bounds, of one that it surely can."""
@@ -67,10 +67,15 @@ class Appraisal:
     baseline: float = 0.0
 
     @property
+    def promise(self) -> Array:
+        """What is to be gained by each candidate: expected improvement times feasibility."""
+        return self.ei * self.feasibility
+
+    @property
     def score(self) -> Array:
-        """What a canary of each candidate promises: of two that gain as much within the bounds, more by the
-        one that can be kept after it than by one so near to a bound that it takes several."""
-        return self.ei * self.feasibility * (KEPT_LATER + (1 - KEPT_LATER) * self.keepable)
+        """What a canary of each candidate is worth: of two that promise the same, more where it can show that
+        the bounds are kept than so near to one of them that it takes several."""
+        return self.promise * (KEPT_LATER + (1 - KEPT_LATER) * self.keepable)
 
     @property
     def worth_keeping(self) -> Array:
@@ -194,13 +199,13 @@ def may_be_tried(
 
 
 def choose(appraisal: Appraisal, closeness: Array, among: Mask) -> int | None:
-    """The candidate most worth a canary, by expected improvement times feasibility; None if none is.
+    """The candidate most worth a canary, by its score; None if none promises enough.
 
     `among` are those that may be chosen. Of those whose score is as good as the best, the one of the greatest
     `closeness` to the incumbent's settings: what brings nothing is not changed.
     """
     score = appraisal.score
-    eligible = among & (score >= LEAST_SCORE)
+    eligible = among & (appraisal.promise >= LEAST_PROMISE)
     if not eligible.any():
         return None
     as_good = eligible & (score >= (1 - AS_GOOD) * score[eligible].max())

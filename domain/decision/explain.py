@@ -4,7 +4,7 @@ import numpy as np
 
 from domain.config import LLMConfig
 from domain.decision import wording
-from domain.decision.acquisition import LEAST_SCORE
+from domain.decision.acquisition import LEAST_PROMISE
 from domain.decision.bounds import LEAST_FEASIBILITY, PER_REQUEST, Bound
 from domain.decision.pooling import pool_key
 from domain.decision.problem import Skip
@@ -53,11 +53,11 @@ def nothing_found(weighing: Weighing) -> Skip:
     appraisal = weighing.appraisal
     if not weighing.tries.any():
         return Skip(reasoning=_infeasible(weighing))
-    best = int(np.argmax(np.where(weighing.tries, appraisal.score, -np.inf)))
+    best = int(np.argmax(np.where(weighing.tries, appraisal.promise, -np.inf)))
     return Skip(
         reasoning=f"Of {len(weighing.configs)} configurations none is expected to gain enough: the best, "
         f"{_change(weighing, best)}, has an expected improvement of "
-        f"{appraisal.score[best]:.3f}, of which at least {LEAST_SCORE:g} is asked "
+        f"{appraisal.promise[best]:.3f}, of which at least {LEAST_PROMISE:g} is asked "
         f"(gain {appraisal.gain[best]:+.3f} ± {Z90 * appraisal.gain_sd[best]:.3f}).{_left_out(weighing)}"
     )
 

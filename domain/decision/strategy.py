@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from domain.decision import explain
-from domain.decision.acquisition import LEAST_SCORE, choose, non_dominated
+from domain.decision.acquisition import LEAST_PROMISE, choose, non_dominated
 from domain.decision.candidates import Candidates, candidates
 from domain.decision.priors import Priors
 from domain.decision.problem import DecisionProblem, Skip, Strategy
@@ -82,7 +82,8 @@ def _plan(weighing: Weighing, chosen: int) -> OptimizationPlan:
 def _alternatives(weighing: Weighing, chosen: int) -> list[Alternative]:
     """Up to three worth trying too that nothing beats in every objective: other models first."""
     score = weighing.appraisal.score
-    worth = np.flatnonzero((weighing.appraisal.keeps | weighing.tries) & (score >= LEAST_SCORE))
+    promising = weighing.appraisal.promise >= LEAST_PROMISE
+    worth = np.flatnonzero((weighing.appraisal.keeps | weighing.tries) & promising)
     front = worth[non_dominated(objective_gains(weighing.beliefs, weighing.weights)[worth])]
     ranked = [int(index) for index in front[np.argsort(-score[front], kind="stable")] if index != chosen]
     return [
