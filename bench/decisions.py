@@ -53,7 +53,7 @@ def worlds_of(group: str, seed: int, base: Base, options: argparse.Namespace) ->
     return [
         synthetic(seed, level, base, models=count, slack=slack, number=number, heat=group != "synthetic-2")
         for level in LEVELS
-        for number in range(4 if count == 2 else 2)
+        for number in range(8 if group == "synthetic-2" else 4 if count == 2 else 2)
     ]
 
 
