@@ -15,8 +15,9 @@ from storage.database import Database
 from storage.migrations import upgrade
 
 TABLES = (
-    "rollouts, rollout_steps, rollout_checks, optimized_services, optimizations, scopes, config_versions, "
-    "services, api_keys, events, idempotency_keys, metrics, quality, webhooks, webhook_deliveries, "
+    "rollouts, rollout_steps, rollout_checks, ledger_rollouts, ledger_metrics, optimized_services, "
+    "optimizations, scopes, config_versions, services, api_keys, events, idempotency_keys, "
+    "metrics, quality, webhooks, webhook_deliveries, "
     "audit_log, rollup_minutes, rollup_hours, rollup_days, analysis_progress, series_states, anomalies, "
     "trends, baselines, baseline_changes, firings, noticed_offers, "
     "taken_spans, taken_series, span_services"

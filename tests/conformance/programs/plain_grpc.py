@@ -39,8 +39,10 @@ class Application:
         request = messages.ConfigRequest(
             service=self.setup["service"], endpoint=self.setup["endpoint"], unit=unit
         )
+        # There is nothing to go by yet before the first answer.
+        seconds = 30.0 if self.last is None else 1.0
         try:
-            self.last = self._ask("GetConfig", request, messages.ConfigResponse, 1.0)
+            self.last = self._ask("GetConfig", request, messages.ConfigResponse, seconds)
         except grpc.RpcError as error:
             if self.last is None or error.code() not in AWAY:
                 raise
