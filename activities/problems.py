@@ -86,7 +86,6 @@ async def observe(database: Database, service: str, policy: ServicePolicy) -> Ob
             observations.served(groups, HISTORY_MS),
             *await observations.traffic(session, service, others),
         ]
-    async with database.snapshot() as session:
         windows = await observations.windows(session, service)
     known = Known(
         now=now,

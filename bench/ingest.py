@@ -3,24 +3,25 @@
 One `llm-optimizer serve` over a stack of its own takes batches from another process; in turn with it, one
 connection copies prepared rows, 1,000 a commit. Rows are counted by SQL, and time ends when the last is seen:
 answers count for nothing. Then what was committed last is rolled up, as the worker does; and two API
-processes take half of the load each, beside what the cores allow by what one alone has them compute.
+processes take half of the load each, before one database, and in turn with a database for each of them: the
+same cores and the same disk, and nothing that they share but these.
 
 Prints one JSON line with the median of the rounds, and exits with 1 where a ratio falls short of its gate.
 """
 
 import argparse
 import asyncio
+import contextlib
 import itertools
-import os
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
 from statistics import median
 from typing import Any
 from urllib.parse import urljoin
 
 import asyncpg
-import psutil
 import uvloop
 
 from bench.gates import Gate, concluded
@@ -60,42 +61,55 @@ class Rounds:
                 await self._connection.copy_records_to_table(
                     "metrics", records=rows, columns=samples.METRIC_COLUMNS
                 )
-        return self._events / (await self.all_seen() - began)
+        return self._events / (await self.all_seen(self._events) - began)
 
     async def intake(self, batch: int, ack: str) -> tuple[float, dict[str, Any]]:
         """Rows a second through the API, and what the load tells of its answers."""
-        seconds, (answers,), _ = await self._taken(batch, ack, 1)
-        return self._events / seconds, answers
-
-    async def side_by_side(self, batch: int) -> tuple[float, float]:
-        """How many times the rows of one API process two of them commit, and how many the cores allow."""
-        alone, _, cpu = await self._taken(batch, "commit", 1)
-        both, *_ = await self._taken(batch, "commit", 2)
-        return alone / both, min(2.0, len(os.sched_getaffinity(0)) * alone / cpu)
-
-    async def _taken(self, batch: int, ack: str, processes: int) -> tuple[float, list[dict[str, Any]], float]:
-        """Seconds, answers of each load, and seconds of CPU of everything that is at work here."""
         await self._empty()
-        loads = [
-            await LoadProcess.prepared(
-                Load(
-                    url=urljoin(process.address, f"/api/v1/metrics?ack={ack}"),
-                    key=self._where.key,
-                    events=self._events // processes,
-                    batch=batch,
-                    connections=CONNECTIONS.get(batch, 16) // processes,
-                )
-            )
-            for process in self._where.processes[:processes]
-        ]
-        used, began = _cpu_seconds(), time.perf_counter()
-        answers = await asyncio.gather(*(load.run() for load in loads))
-        for told in answers:
+        load = await self._load(0, batch, ack, 1)
+        began = time.perf_counter()
+        answers = await load()
+        return self._events / (await self.all_seen(self._events) - began), answers
+
+    async def side_by_side(self, other: "Rounds", batch: int) -> tuple[float, float]:
+        """Rows a second of two processes before one database, and of two that have one each."""
+        together = await self._halves(batch, [(self, 0), (self, 1)])
+        return together, await self._halves(batch, [(self, 0), (other, 0)])
+
+    async def _halves(self, batch: int, places: list[tuple["Rounds", int]]) -> float:
+        """Rows a second of two processes, each of a stack and by its number there, that take half of them."""
+        half = self._events // len(places)
+        stacks = Counter(stack for stack, _ in places)
+        for stack in stacks:
+            await stack._empty()
+        loads = [await stack._load(number, batch, "commit", len(places)) for stack, number in places]
+        began = time.perf_counter()
+        await asyncio.gather(*(load() for load in loads))
+        seen = [await stack.all_seen(half * processes) for stack, processes in stacks.items()]
+        return half * len(places) / (max(seen) - began)
+
+    async def _load(
+        self, number: int, batch: int, ack: str, processes: int
+    ) -> Callable[[], Awaitable[dict[str, Any]]]:
+        """What sends the load, or its part for one of some processes, and tells of its answers."""
+        wanted = self._events // processes // batch
+        load = Load(
+            url=urljoin(self._where.processes[number].address, f"/api/v1/metrics?ack={ack}"),
+            key=self._where.key,
+            events=wanted * batch,
+            batch=batch,
+            connections=CONNECTIONS.get(batch, 16) // processes,
+        )
+        prepared = await LoadProcess.prepared(load)
+
+        async def run() -> dict[str, Any]:
+            told = await prepared.run()
             statuses = told["statuses"]
-            wanted = self._events // processes // batch
             if statuses.get("200") != wanted or not set(statuses) <= TAKEN_OR_FULL:
                 raise RuntimeError(f"not every batch was taken: {told}")
-        return await self.all_seen() - began, answers, _cpu_seconds() - used
+            return told
+
+        return run
 
     async def rolling(self) -> float:
         """Rows a second of rolling up what was committed last."""
@@ -113,25 +127,25 @@ class Rounds:
         await self._connection.execute("TRUNCATE metrics")
         await self._connection.execute("CHECKPOINT")
 
-    async def all_seen(self) -> float:
+    async def all_seen(self, rows: int) -> float:
         """When a count found every row."""
         async with asyncio.timeout(SEEN_SECONDS):
             while True:
                 asked = time.perf_counter()
                 found = await self._connection.fetchval("SELECT count(*) FROM metrics")
-                if found == self._events:
+                if found == rows:
                     return asked
-                if found > self._events:
-                    raise RuntimeError(f"{found} rows of {self._events} events")
+                if found > rows:
+                    raise RuntimeError(f"{found} rows of {rows} events")
                 await asyncio.sleep(0.002)
 
 
-def _cpu_seconds() -> float:
-    """Of this process and all that it has started."""
-    own = psutil.Process().cpu_times()
-    ended = own.children_user + own.children_system
-    running = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
-    return float(ended + sum(times.user + times.system for times in (own, *running)))
+@contextlib.asynccontextmanager
+async def _on_a_stack(processes: int, events: int, settings: dict[str, str] | None) -> AsyncIterator[Rounds]:
+    async with replicas(processes, temporal=False, settings=settings) as where:
+        connection = await samples.connect_for_copy(where.database)
+        yield Rounds(where, connection, events)
+        await connection.close()
 
 
 async def run(rounds: int, events: int, batches: list[int], *, limited: bool = False) -> dict[str, Any]:
@@ -139,10 +153,14 @@ async def run(rounds: int, events: int, batches: list[int], *, limited: bool = F
     speeds: dict[str, list[float]] = defaultdict(list)
     answers: dict[str, dict[str, Any]] = {}
     sides: list[tuple[float, float]] = []
-    async with replicas(2, temporal=False, settings=None if limited else UNLIMITED) as where:
-        connection = await samples.connect_for_copy(where.database)
-        paths = Rounds(where, connection, events)
-        await paths.intake(batches[0], "commit")  # Both sides are warm, and today has its partition.
+    async with contextlib.AsyncExitStack() as opened:
+        settings = None if limited else UNLIMITED
+        paths, other = [
+            await opened.enter_async_context(_on_a_stack(number, events, settings)) for number in (2, 1)
+        ]
+        # All are warm, and today has its partition.
+        await paths.intake(batches[0], "commit")
+        await paths.side_by_side(other, batches[0])
         for _ in range(rounds):
             speeds["copy"].append(await paths.copy())
             for batch, ack in itertools.product(batches, ("commit", "buffer")):
@@ -150,16 +168,15 @@ async def run(rounds: int, events: int, batches: list[int], *, limited: bool = F
                 speed, answers[name] = await paths.intake(batch, ack)
                 speeds[name].append(speed)
             speeds["rollingUp"].append(await paths.rolling())
-            sides.append(await paths.side_by_side(batches[0]))
-        await connection.close()
+            sides.append(await paths.side_by_side(other, batches[0]))
     return {
         "rounds": rounds,
         "events": events,
         **figures(speeds, answers, batches),
         "twoProcesses": {
-            "throughput": round(median(found for found, _ in sides), 3),
-            "coresAllow": round(median(allowed for _, allowed in sides), 3),
-            "ofAllowed": round(median(found / allowed for found, allowed in sides), 3),
+            "onePerSecond": round(median(found for found, _ in sides)),
+            "eachPerSecond": round(median(apart for _, apart in sides)),
+            "ofApart": round(median(found / apart for found, apart in sides), 3),
         },
     }
 
@@ -200,7 +217,9 @@ def judged(found: dict[str, Any], batches: list[int]) -> list[Gate]:
     return [
         *gates,
         Gate(f"rolled up / committed, batches of {batches[-1]}", found["rolledUpOfCommitted"], 1.0),
-        Gate("two processes / what the cores allow", found["twoProcesses"]["ofAllowed"], COEXISTENCE),
+        Gate(
+            "two processes before one database / with one each", found["twoProcesses"]["ofApart"], COEXISTENCE
+        ),
     ]
 
 

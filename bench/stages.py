@@ -111,7 +111,7 @@ async def draw(folder: Path, events: int) -> None:
             load = await LoadProcess.prepared(Load(address, where.key, events, BATCH, CONNECTIONS))
             os.kill(process.pid, signal.SIGUSR1)
             await load.run()
-        stats = pstats.Stats(written).stats  # type: ignore[attr-defined]
+        stats = pstats.Stats(written).stats  # type: ignore[attr-defined]  # typeshed leaves it out
     # By file, line and name: calls, calls without recursion, seconds by itself and with what it calls.
     own = {_named(*function): seconds for function, (_, _, seconds, *_) in stats.items()}
     taken = sorted(own.items(), key=lambda item: item[1])[-FUNCTIONS:]

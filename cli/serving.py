@@ -11,6 +11,7 @@ from pathlib import Path
 from api.app import create_app
 from api.grpc.server import GrpcServer
 from api.serve import server_for
+from cli.running import freeze_heap
 from cli.settings import Settings
 from cli.temporal import connect
 from domain.errors import DatabaseError
@@ -54,6 +55,7 @@ async def serving(
         up = asyncio.create_task(server.up.wait())
         await asyncio.wait((up, task), return_when=asyncio.FIRST_COMPLETED)
         up.cancel()
+        freeze_heap()
         yield task
     finally:
         server.should_exit = True

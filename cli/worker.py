@@ -3,8 +3,8 @@
 import typer
 
 from cli import logs
+from cli.running import freeze_heap, stop_requested
 from cli.running import run as run_loop
-from cli.running import stop_requested
 from cli.settings import Settings, SettingsError, load, require
 from domain.errors import OptimizerError
 
@@ -43,6 +43,7 @@ async def run(settings: Settings) -> None:
             redis_url=settings.redis_url,
             webhooks_allow_private=settings.webhooks_allow_private,
         ):
+            freeze_heap()
             await stopped.wait()
     finally:
         await database.close()

@@ -27,7 +27,8 @@ async def take_metrics(server: Server, body: bytes, claim: Claim | None, ack: Ac
         RateLimited, Conflict, DatabaseError: as `Intake.metrics`.
     """
     server.intake.require_room(1, ack)
-    batch = parse_metrics(body, server.snapshot.now_ms(), server.labels)
+    async with server.turn():
+        batch = parse_metrics(body, server.snapshot.now_ms(), server.labels)
     return await server.intake.metrics(batch.accepted, _answer(batch, ack), claim, ack)
 
 
@@ -36,14 +37,16 @@ async def take_items(
 ) -> Answer:
     """Keep the good ones of items that came by another way than JSON, named as in JSON; as `take_metrics`."""
     server.intake.require_room(1, ack)
-    batch = check_metrics(items, server.snapshot.now_ms(), server.labels)
+    async with server.turn():
+        batch = check_metrics(items, server.snapshot.now_ms(), server.labels)
     return await server.intake.metrics(batch.accepted, _answer(batch, ack), claim, ack)
 
 
 async def take_quality(server: Server, body: bytes, claim: Claim | None, ack: Ack) -> Answer:
     """Keep the good evaluations of a batch, as `take_metrics` does."""
     server.intake.require_room(1, ack)
-    batch = parse_quality(body, server.snapshot.now_ms(), server.labels)
+    async with server.turn():
+        batch = parse_quality(body, server.snapshot.now_ms(), server.labels)
     return await server.intake.quality(batch.accepted, _answer(batch, ack), claim, ack)
 
 

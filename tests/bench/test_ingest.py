@@ -33,7 +33,7 @@ async def test_rows_that_are_not_the_loads_are_noticed() -> None:
         await rounds.intake(100, "commit")
         rounds = Rounds(where, connection, 500)
         with pytest.raises(RuntimeError, match="1000 rows of 500 events"):
-            await rounds.all_seen()
+            await rounds.all_seen(500)
         await connection.close()
 
 
@@ -46,7 +46,7 @@ def test_ratios_are_of_medians() -> None:
     measured = found["batches100"]
     assert (measured["ofCopy"], measured["bufferedOfCopy"], measured["ofBuffered"]) == (0.25, 0.5, 0.5)
     assert found["rolledUpOfCommitted"] == 0.6
-    found["twoProcesses"] = {"ofAllowed": 0.79}
+    found["twoProcesses"] = {"ofApart": 0.79}
     assert [gate.to_json()["met"] for gate in judged(found, [100])] == [False] * 4
 
 
