@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from api.rate_limits import RateLimiter
 from api.system.health import Health
 from api.system.status import StatusReader
 from api.temporal import Temporal
+from api.turns import Turns
 from domain.errors import DatabaseError
 from domain.label_limits import LabelLimits
 from storage.answer_cache import AnswerCache
@@ -50,7 +51,6 @@ class Server:
 
     `webhooks_allow_private`: a webhook may name a host that is not in the public internet. `max_body_bytes`
     is what a body may have, unpacked; one at a time of those that take long is decoded, by `decoding`.
-    `turns` is held by what `turn` lets at the event loop.
     """
 
     database: Database
@@ -69,21 +69,10 @@ class Server:
     step_seconds: float
     webhooks_allow_private: bool
     max_body_bytes: int
-    turns: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turns: Turns = field(default_factory=Turns)
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     background: Background = field(default_factory=Background)
-
-    @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Hold the event loop for a batch: of all that came at once, one in each round of the loop.
-
-        The intake's writer goes to PostgreSQL and back several times a commit. It would otherwise wait each time
-        until all of them are decoded, and PostgreSQL with it; so would whoever reads a configuration.
-        """
-        async with self.turns:
-            yield
-            await asyncio.sleep(0)
 
     def drain(self) -> None:
         """Have streams, which never would, end, and everybody who waits for a change look at that."""

@@ -39,11 +39,13 @@ async def take_traces(
     found = await _aside(server, lambda: spans.read(decode()))
     now = server.snapshot.now_ms()
     if found.calls:
-        calls = check_metrics([item.fields for item in found.calls], now, server.labels)
+        async with server.turns.next():
+            calls = check_metrics([item.fields for item in found.calls], now, server.labels)
         new = _new(found.calls, calls, found.problems)
         await server.intake.metrics(calls.accepted, _TAKEN, new=new)
     if found.evaluations:
-        scores = check_quality([item.fields for item in found.evaluations], now, server.labels)
+        async with server.turns.next():
+            scores = check_quality([item.fields for item in found.evaluations], now, server.labels)
         new = _new(found.evaluations, scores, found.problems)
         await server.intake.quality(scores.accepted, _TAKEN, new=new)
     answer = ExportTraceServiceResponse()
@@ -66,7 +68,8 @@ async def take_points(
         counted = await _aside(server, lambda: counting.count(found, known))
         problems.add(counted.problems)
         if counted.steps:
-            calls = check_metrics(counted.fields, server.snapshot.now_ms(), server.labels)
+            async with server.turns.next():
+                calls = check_metrics(counted.fields, server.snapshot.now_ms(), server.labels)
             await server.intake.metrics(calls.accepted, _TAKEN, new=_new_steps(counted, calls, problems))
     answer = ExportMetricsServiceResponse()
     if problems.reasons:

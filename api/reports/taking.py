@@ -27,7 +27,7 @@ async def take_metrics(server: Server, body: bytes, claim: Claim | None, ack: Ac
         RateLimited, Conflict, DatabaseError: as `Intake.metrics`.
     """
     server.intake.require_room(1, ack)
-    async with server.turn():
+    async with server.turns.next():
         batch = parse_metrics(body, server.snapshot.now_ms(), server.labels)
     return await server.intake.metrics(batch.accepted, _answer(batch, ack), claim, ack)
 
@@ -37,7 +37,7 @@ async def take_items(
 ) -> Answer:
     """Keep the good ones of items that came by another way than JSON, named as in JSON; as `take_metrics`."""
     server.intake.require_room(1, ack)
-    async with server.turn():
+    async with server.turns.next():
         batch = check_metrics(items, server.snapshot.now_ms(), server.labels)
     return await server.intake.metrics(batch.accepted, _answer(batch, ack), claim, ack)
 
@@ -45,7 +45,7 @@ async def take_items(
 async def take_quality(server: Server, body: bytes, claim: Claim | None, ack: Ack) -> Answer:
     """Keep the good evaluations of a batch, as `take_metrics` does."""
     server.intake.require_room(1, ack)
-    async with server.turn():
+    async with server.turns.next():
         batch = parse_quality(body, server.snapshot.now_ms(), server.labels)
     return await server.intake.quality(batch.accepted, _answer(batch, ack), claim, ack)
 
