@@ -226,7 +226,7 @@ def judged(found: dict[str, Any], batches: list[int]) -> list[Gate]:
 def main() -> int:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--events", type=int, default=100_000, help="a round and path, in thousands")
     parser.add_argument("--batch", type=int, action="append", help="events a request; may be repeated")
     parser.add_argument("--limited", action="store_true", help="leave the default rate limit on")
