@@ -12,12 +12,12 @@ import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import repeat
 from typing import Any
 
 from sqlalchemy import (
     ARRAY,
     Row,
-    RowMapping,
     TextualSelect,
     bindparam,
     case,
@@ -32,9 +32,10 @@ from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS, TAG_PREFIX
 from domain.metrics import METRICS
 from domain.reports import EARLIEST_MS, MAX_AHEAD_MS
 from domain.sketches import Sketch
+from domain.totals import AMOUNTS as TOTALS_AMOUNTS
 from domain.totals import PERCENTILES, Amount, Totals
 from storage import rollup_sql
-from storage.rollup_sql import AMOUNTS, COUNTS, REQUEST_SUMS, SCORE_SUMS
+from storage.rollup_sql import AMOUNTS, COUNTS, REQUEST_SUMS, SCORE_SUMS, WHOLE
 from storage.tables import Millis
 
 CLOCKS_APART_MS = 5 * 60_000
@@ -74,6 +75,8 @@ _AMOUNTS = {
     for amount in (name.partition(".")[0], name.replace(".", "_"))
     if amount in AMOUNTS
 }
+_COUNTED = {"cost": "cost_n", "quality": "quality_n"}
+"""The column that tells how many have an amount; the others belong to every success."""
 _MARKS = ("days_until", "hours_until", "requests_until", "scores_until")
 
 
@@ -324,13 +327,15 @@ class _Statement:
     def _folded(self, branches: Iterable[str]) -> str:
         groups = ", ".join(("at", *self._labels))
         single = self._span.whole and not self._labels
-        sums = ", ".join(f"sum({name}) {_of(name)} AS {name}" for name in self._sums)
+        # The sum of whole numbers would else be a decimal one.
+        kinds = {name: "bigint" if name in WHOLE else "float8" for name in self._sums}
+        sums = ", ".join(f"(sum({name}) {_of(name)})::{kind} AS {name}" for name, kind in kinds.items())
         sketches = "".join(
             f", string_agg({name}, ''::bytea) {_of(name)} AS {name}" for name in self._question.sketches
         )
         return f"""
             SELECT {":since AS at" if single else groups}, max(last_ts) AS last_ts, {sums}{sketches},
-                   sum(n) FILTER (WHERE error IS NULL) AS successes
+                   (sum(n) FILTER (WHERE error IS NULL))::bigint AS successes
             FROM ({" UNION ALL ".join(branches)}) pieces
             {"HAVING count(*) > 0" if single else f"GROUP BY {groups}"}
         """
@@ -424,30 +429,24 @@ def _of(name: str) -> str:
 
 
 def _cells(rows: Sequence[Row[Any]], groups: int, question: Question) -> list[Cell]:
-    sketches = {name: Sketch.of_many([row._mapping[name] for row in rows]) for name in question.sketches}
-    return [
-        Cell(
-            row[0],
-            tuple(row[1 : 1 + groups]),
-            _totals(row._mapping, question, {name: found[number] for name, found in sketches.items()}),
-        )
-        for number, row in enumerate(rows)
-    ]
+    """Column by column, which for a quarter of a million rows takes half as long."""
+    columns = dict(zip(rows[0]._fields, zip(*rows, strict=True), strict=True))
+    requests, successes = columns["n"], _filled(columns["successes"])
+    errors = [n - good for n, good in zip(requests, successes, strict=True)]
+
+    def amounts(name: str) -> Iterable[Amount]:
+        if name not in question.amounts:
+            return repeat(Amount())
+        counts = _filled(columns[_COUNTED[name]]) if name in _COUNTED else successes
+        sums = (_filled(columns[f"{name}_{kind}"]) for kind in ("sum", "squares"))
+        sketches = Sketch.of_many(columns[name]) if name in question.sketches else repeat(None)
+        return map(Amount, counts, *sums, sketches)
+
+    extremes = columns["quality_extremes"] if "quality" in question.amounts else repeat(0)
+    totals = map(Totals, requests, errors, columns["last_ts"], *map(amounts, TOTALS_AMOUNTS), extremes)
+    return list(map(Cell, columns["at"], (tuple(row[1 : 1 + groups]) for row in rows), totals))
 
 
-def _totals(row: RowMapping, question: Question, sketches: Mapping[str, Sketch]) -> Totals:
-    n, successes = int(row["n"]), int(row["successes"] or 0)
-    counts = {"cost": "cost_n", "quality": "quality_n"}
-
-    def amount(name: str) -> Amount:
-        count = int(row[counts[name]]) if name in counts else successes
-        sums = float(row[f"{name}_sum"] or 0), float(row[f"{name}_squares"] or 0)
-        return Amount(count, *sums, sketches.get(name))
-
-    return Totals(
-        n=n,
-        errors=n - successes,
-        last_at=row["last_ts"],
-        extremes=int(row["quality_extremes"]) if "quality" in question.amounts else 0,
-        **{name: amount(name) for name in question.amounts},
-    )
+def _filled(column: Iterable[Any]) -> list[Any]:
+    """Sums, which are NULL of no rows."""
+    return [value or 0 for value in column]

@@ -20,6 +20,8 @@ AMOUNTS = {
 }
 """The columns that an amount has beside the counts."""
 COUNTS = ("n", "quality_n")
+WHOLE = frozenset({*COUNTS, "cost_n", "quality_extremes"})
+"""Those of them that count."""
 SUMS = (*COUNTS, *(column for columns in AMOUNTS.values() for column in columns))
 SKETCHES = ("latency", "cost", "tokens_input", "tokens_output")
 

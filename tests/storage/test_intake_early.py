@@ -115,7 +115,7 @@ async def test_the_buffer_is_bounded_for_itself(database: Database) -> None:
 async def test_the_buffer_is_bounded_by_what_it_holds(database: Database) -> None:
     """Else 10,000 reports with all their tags would hold 400 MB."""
     large = metric(tags={f"{number:0128d}": "x" * 512 for number in range(62)})
-    intake = Intake(database, early_bytes=2**20)
+    intake = Intake(database, early_bytes=2**20, flush_seconds=1.0)
     taken = 0
     while taken * 62 * 640 < 2**20:
         await intake.metrics([large] * 5, OK, ack="buffer")
