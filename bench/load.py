@@ -26,6 +26,7 @@ SERVICES, ENDPOINTS = 20, 3
 MODELS = (("openai", "gpt-4o"), ("openai", "gpt-4o-mini"), ("anthropic", "claude-sonnet-4"))
 DISTINCT_BODIES = 40
 FULL = 429
+TAKEN_OR_FULL = {"200", str(FULL)}
 # Far less than `Retry-After` asks for, so that the server and not the load is what is measured.
 BACKOFF_SECONDS = 0.01
 
@@ -131,8 +132,9 @@ async def _connection(url: str, work: Iterator[bytes], statuses: Counter[int], t
 class LoadProcess:
     """The load in a process of its own, ready to begin."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, load: Load) -> None:
         self._process = process
+        self._batches = load.events // load.batch
 
     @classmethod
     async def prepared(cls, load: Load) -> "LoadProcess":
@@ -141,16 +143,23 @@ class LoadProcess:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bench.load", stdin=pipe, stdout=pipe
         )
-        started = cls(process)
+        started = cls(process, load)
         await started._tell(json.dumps(asdict(load)))
         await started._hear()
         return started
 
     async def run(self) -> dict[str, Any]:
-        """Send everything, and give what `send` gives."""
+        """Send everything, and give what `send` gives.
+
+        Raises:
+            RuntimeError: not every batch was taken in the end, or one was refused though there was room.
+        """
         await self._tell("go")
         found: dict[str, Any] = json.loads(await self._hear())
         await self._process.wait()
+        statuses = found["statuses"]
+        if statuses.get("200") != self._batches or not set(statuses) <= TAKEN_OR_FULL:
+            raise RuntimeError(f"not every batch was taken: {found}")
         return found
 
     async def _tell(self, line: str) -> None:

@@ -213,7 +213,7 @@ async def run(rounds: int, seconds: float, callers: int, streams: int) -> dict[s
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         await serve_control(where.database, CONFIGURED)
-        while (await where.clients[0].get(PATH)).is_error:  # noqa: ASYNC110
+        while (await where.clients[0].get(PATH)).is_error:  # noqa: ASYNC110  # the server tells nobody
             await asyncio.sleep(0.05)
         calls = await compare(where, channel, Effort(seconds, callers), rounds)
         micros = {name: figures["micros"] for name, figures in calls.items()}

@@ -32,7 +32,6 @@ from domain.analytics import DAY_MS, HOUR_MS, MINUTE_MS, TAG_PREFIX
 from domain.metrics import METRICS
 from domain.reports import EARLIEST_MS, MAX_AHEAD_MS
 from domain.sketches import Sketch
-from domain.totals import AMOUNTS as TOTALS_AMOUNTS
 from domain.totals import PERCENTILES, Amount, Totals
 from storage import rollup_sql
 from storage.rollup_sql import AMOUNTS, COUNTS, REQUEST_SUMS, SCORE_SUMS, WHOLE
@@ -443,7 +442,8 @@ def _cells(rows: Sequence[Row[Any]], groups: int, question: Question) -> list[Ce
         return map(Amount, counts, *sums, sketches)
 
     extremes = columns["quality_extremes"] if "quality" in question.amounts else repeat(0)
-    totals = map(Totals, requests, errors, columns["last_ts"], *map(amounts, TOTALS_AMOUNTS), extremes)
+    # `AMOUNTS` come in the order of the fields of `Totals`.
+    totals = map(Totals, requests, errors, columns["last_ts"], *map(amounts, AMOUNTS), extremes)
     return list(map(Cell, columns["at"], (tuple(row[1 : 1 + groups]) for row in rows), totals))
 
 

@@ -21,7 +21,7 @@ AMOUNTS = {
 """The columns that an amount has beside the counts."""
 COUNTS = ("n", "quality_n")
 WHOLE = frozenset({*COUNTS, "cost_n", "quality_extremes"})
-"""Those of them that count."""
+"""The columns that count something; the others add values up."""
 SUMS = (*COUNTS, *(column for columns in AMOUNTS.values() for column in columns))
 SKETCHES = ("latency", "cost", "tokens_input", "tokens_output")
 
