@@ -10,7 +10,6 @@ from activities import problems
 from activities.problems import Observed
 from domain.analysis.windows import missing_in_words
 from domain.conditions import Rule
-from domain.decision.decide import is_guess
 from domain.decision.problem import Skip, Strategy
 from domain.errors import Conflict, Stopped
 from domain.optimization import OptimizationRequest
@@ -164,7 +163,7 @@ class OptimizationActivities:
             plan.recommended_config,
             policy,
             plan.predictions,
-            guess=is_guess(plan, observed.history),
+            by_odds=plan.source == "model",
         )
         if result.is_valid:
             return None

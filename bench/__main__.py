@@ -10,20 +10,13 @@ import subprocess
 import sys
 from typing import Any
 
-BENCHES: dict[str, tuple[str, ...]] = {
-    "bench.ingest": (),
-    "bench.kills": (),
-    "bench.config_reads": (),
-    "bench.analytics": (),
-    "bench.memory": (),
-    "bench.sdks": (),
-    "bench.rpc": (),
-}
+BENCHES = ("ingest", "kills", "config_reads", "analytics", "memory", "sdks", "rpc")
 
 
-def run(module: str, *arguments: str) -> dict[str, Any] | None:
+def run(name: str) -> dict[str, Any] | None:
     """The line that a benchmark prints; None where it printed none."""
-    ended = subprocess.run([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, check=False)
+    command = [sys.executable, "-m", f"bench.{name}"]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     lines = ended.stdout.decode().splitlines()
     if not lines:
         return None
@@ -42,19 +35,21 @@ def row(bench: str, gate: dict[str, Any]) -> str:
 
 def main() -> int:
     """Run them from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bench", nargs="*", help="names such as `ingest`; all, if none is given")
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("bench", nargs="*", help=f"of {', '.join(BENCHES)}; all, if none is given")
     given = parser.parse_args()
-    wanted = [name for name in BENCHES if not given.bench or name.removeprefix("bench.") in given.bench]
-    found = {module: run(module, *BENCHES[module]) for module in wanted}
+    unknown = set(given.bench) - set(BENCHES)
+    if unknown:
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    found = {name: run(name) for name in BENCHES if not given.bench or name in given.bench}
     told = [line for line in found.values() if line is not None]
     judged = [(line["bench"], gate) for line in told for gate in line["gates"]]
     print()
     for bench, gate in judged:
         print(row(bench, gate))
-    failed = [module for module, line in found.items() if line is None]
-    for module in failed:
-        print(f"FAILED {module}")
+    failed = [name for name, line in found.items() if line is None]
+    for name in failed:
+        print(f"FAILED {name}")
     return 0 if judged and not failed and all(gate["met"] for _, gate in judged) else 1
 
 

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from math import log
+from math import inf, log
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domain.config import LLMConfig
-from domain.policy import CandidateModel, Constraint, Objective, SearchSpace
+from domain.policy import CandidateModel, Constraint, IntRange, Objective, Range, SearchSpace
 from domain.totals import Amount, Totals
 
 Array = NDArray[np.float64]
@@ -32,8 +32,10 @@ WORTH = {"cost.avg": 1.0, "latency.p95": 1.0, "quality.avg": 5.0, "errors.rate":
 WORTH_TRYING = 0.1
 """A task whose best configuration gains less is none: there is nothing to capture."""
 
-_ORACLE_TEMPERATURES = (0.0, 0.2, 0.4, 0.7, 1.0, 1.3)
-_ORACLE_LIMITS = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+_GRID_TEMPERATURES = (0.0, 0.2, 0.4, 0.7, 1.0, 1.3)
+_GRID_TOP_PS = (0.5, 0.75, 1.0)
+_GRID_LIMITS = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+_HALVINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,34 +115,65 @@ class World(ABC):
             gained += sign * objective.weight / whole * WORTH[objective.metric] * change
         return gained
 
-    def breaches(self, config: LLMConfig) -> bool:
-        """Whether a configuration truly breaches a hard constraint."""
-        truth = self.truth(config)
+    def excess(self, config: LLMConfig) -> float:
+        """By how much a configuration truly breaches the hard constraints, each as a share of its bound; 0
+        where it keeps them all."""
+        truth, whole = self.truth(config), 0.0
         for constraint in self.constraints:
             value = truth.get(constraint.metric or "")
-            if value is None or (constraint.max is not None and value > constraint.max):
-                return True
-            if constraint.min is not None and value < constraint.min:
-                return True
-        return False
+            if value is None:
+                return inf
+            if constraint.max is not None:
+                whole += max(0.0, value - constraint.max) / (abs(constraint.max) or 1.0)
+            if constraint.min is not None:
+                whole += max(0.0, constraint.min - value) / (abs(constraint.min) or 1.0)
+        return whole
+
+    def breaches(self, config: LLMConfig) -> bool:
+        """Whether a configuration truly breaches a hard constraint."""
+        return self.excess(config) > 0
 
     @cached_property
     def oracle(self) -> float:
-        """The greatest true gain of any configuration that keeps every hard constraint."""
-        return max((self.gain(c) for c in self._everything() if not self.breaches(c)), default=0.0)
+        """The greatest true gain of any configuration that keeps every hard constraint: for each model from
+        the best of a grid on, in ever smaller steps as long as they lead further (Hooke & Jeeves 1961)."""
+        tops = (self._climbed(max(self._grid(model), key=self._merit)) for model in self.models)
+        return max(self.gain(top) for top in (self.incumbent, *tops) if not self.breaches(top))
 
     @cached_property
     def _truths(self) -> dict[Any, dict[str, float]]:
         return {}
 
-    def _everything(self) -> Iterator[LLMConfig]:
-        yield self.incumbent
+    def _merit(self, config: LLMConfig) -> tuple[float, float]:
+        return -self.excess(config), self.gain(config)
+
+    def _grid(self, model: CandidateModel) -> Iterator[LLMConfig]:
         space, now = self.space, self.incumbent
-        temperatures = _levels(space.temperature, _ORACLE_TEMPERATURES, now.temperature)
-        top_ps = _levels(space.top_p, (0.5, 0.75, 1.0), now.top_p)
-        limits = _levels(space.max_tokens, _ORACLE_LIMITS, now.max_tokens)
-        for model, temperature, top_p, limit in product(self.models, temperatures, top_ps, limits):
+        temperatures = _levels(space.temperature, _GRID_TEMPERATURES, now.temperature)
+        top_ps = _levels(space.top_p, _GRID_TOP_PS, now.top_p)
+        limits = _levels(space.max_tokens, _GRID_LIMITS, now.max_tokens)
+        for temperature, top_p, limit in product(temperatures, top_ps, limits):
             yield configured(self.incumbent, model, temperature, top_p, int(limit))
+
+    def _climbed(self, config: LLMConfig) -> LLMConfig:
+        for halvings in range(_HALVINGS):
+            while (best := max(self._around(config, 0.5**halvings), key=self._merit)) != config:
+                config = best
+        return config
+
+    def _around(self, config: LLMConfig, step: float) -> Iterator[LLMConfig]:
+        """The configuration, and those a step away in one setting."""
+        yield config
+        space = self.space
+        for sign in (-step, step):
+            if space.temperature is not None:
+                temperature = _clipped(config.temperature + 0.2 * sign, space.temperature)
+                yield config.model_copy(update={"temperature": temperature})
+            if space.top_p is not None:
+                yield config.model_copy(update={"top_p": _clipped(config.top_p + 0.2 * sign, space.top_p)})
+            if space.max_tokens is not None:
+                limit = round(_clipped(config.max_tokens * 2 ** (sign / 2), space.max_tokens))
+                yield config.model_copy(update={"max_tokens": limit})
 
 
 def configured(
@@ -197,6 +230,10 @@ def _scaled(metric: str, truth: dict[str, float]) -> float:
     if metric == "quality.avg":
         return truth[metric] / 100
     return log(max(truth[metric], 1e-9)) if metric in ("cost.avg", "latency.p95") else truth[metric]
+
+
+def _clipped(value: float, interval: Range | IntRange) -> float:
+    return min(max(value, interval.min), interval.max)
 
 
 def _levels(interval: Any, grid: Sequence[float], present: float) -> list[float]:

@@ -25,16 +25,16 @@ async def validate(
     policy: ServicePolicy,
     predictions: Mapping[str, Prediction] | None = None,
     *,
-    guess: bool = False,
+    by_odds: bool = False,
 ) -> ValidationResult:
     """Judge a configuration for a scope whose service has this policy.
 
-    `predictions`, by metric, are what bounds on metrics are held against where there are any; those of
-    a `guess` may be past them where they may hold yet. A configuration for the global scope is held against
-    the policy of every service that inherits it.
+    `predictions`, by metric, are what bounds on metrics are held against where there are any; `by_odds`
+    lets them be past a hard one that is likely enough to be kept. A configuration for the global scope is
+    held against the policy of every service that inherits it.
     """
     if scope.service is not None:
-        return await _judge(session, scope, config, policy, predictions, guess=guess)
+        return await _judge(session, scope, config, policy, predictions, by_odds=by_odds)
     results: list[tuple[str | None, ValidationResult]] = [
         (None, await _judge(session, scope, config, policy))
     ]
@@ -58,7 +58,7 @@ async def _judge(
     policy: ServicePolicy,
     predictions: Mapping[str, Prediction] | None = None,
     *,
-    guess: bool = False,
+    by_odds: bool = False,
 ) -> ValidationResult:
     active = await configs.active(session, scope)
     return validate_config(
@@ -71,7 +71,7 @@ async def _judge(
             last_change_at=active.applied_at if active and not active.inherited else None,
             traffic=await _traffic(session, scope, policy.constraints),
             tokens=await _tokens(session, scope, active, policy.constraints),
-            guess=guess,
+            by_odds=by_odds,
         ),
     )
 

@@ -20,13 +20,13 @@ class Health(HealthServicer):
         self._server = server
         self._known = frozenset((health.OVERALL_HEALTH, *services))
 
-    async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:  # noqa: N802
+    async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:  # noqa: N802  # gRPC's name
         """The status of a service, or of all for none."""
         if request.service not in self._known:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r}")
         return HealthCheckResponse(status=self._status(request.service))
 
-    async def Watch(self, request: HealthCheckRequest, context: Context) -> None:  # noqa: N802
+    async def Watch(self, request: HealthCheckRequest, context: Context) -> None:  # noqa: N802  # gRPC's name
         """The status, and each that comes after it."""
         told = None
         while True:

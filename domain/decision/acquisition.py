@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from domain.decision.bounds import (
-    GUESSED_REQUESTS,
     KEEPING_FEASIBILITY,
     LEAST_FEASIBILITY,
     LEAST_ODDS_OF_A_GUESS,
@@ -172,24 +171,23 @@ def may_be_tried(
     requests: Mapping[str, int],
     closeness: Array,
     *,
-    guesses: bool = True,
+    by_odds: bool = True,
 ) -> Mask:
     """Which candidates may be tried, given the model of each and how many `requests` of it were observed.
 
-    Those whose predicted means keep every hard bound may. Of a model that was observed a little, and with
-    `guesses`, so may those that keep each bound well enough likely: a canary may fall short by chance. Of one
-    that never was, what is predicted goes by its price or public score: there it is enough that each bound
-    may be kept, and only one candidate counts, so that what the canary shows is the model's own: of those
-    that are about as likely as any of it to keep them all the nearest to the incumbent's settings.
+    Those whose predicted means keep every hard bound may, and with `by_odds` so may those that keep each
+    bound well enough likely: a canary may fall short by chance. Of a model that never was observed, what is
+    predicted goes by its price or public score: there it is enough that each bound may be kept, and only one
+    candidate counts, so that what the canary shows is the model's own: of those that are about as likely as
+    any of it to keep them all the nearest to the incumbent's settings.
     """
     seen = np.array([requests.get(model, 0) for model in models])
     likely = appraisal.feasibility >= LEAST_FEASIBILITY
-    sound = appraisal.keeps & likely
-    first = np.all(appraisal.by_bound >= LEAST_ODDS_OF_A_GUESS, axis=0) if guesses else sound
-    tries: Mask = sound & (seen > 0)
-    if guesses:
-        again = likely & np.all(appraisal.by_bound >= LEAST_ODDS_OF_A_RETRY, axis=0)
-        tries |= again & (seen > 0) & (seen < GUESSED_REQUESTS)
+    first = again = likely & appraisal.keeps
+    if by_odds:
+        first = np.all(appraisal.by_bound >= LEAST_ODDS_OF_A_GUESS, axis=0)
+        again = again | (likely & np.all(appraisal.by_bound >= LEAST_ODDS_OF_A_RETRY, axis=0))
+    tries: Mask = again & (seen > 0)
     for model in {each for each, n in zip(models, seen, strict=True) if n == 0}:
         of_model = first & np.array([each == model for each in models], dtype=bool)
         if of_model.any():

@@ -22,18 +22,14 @@ LEAST_FEASIBILITY = 0.15
 """To try is allowed at this probability of keeping every hard bound: a canary is small, and watched by a gate
 that holds it to the same bounds."""
 
-GUESSED_REQUESTS = 700
-"""What is predicted of a model is a guess until so many of its requests were observed: two canaries."""
-
 LEAST_ODDS_OF_A_GUESS = 0.1
 """To try a model for the first time is allowed at this probability of keeping each hard bound."""
 
 LEAST_ODDS_OF_A_RETRY = 0.25
-"""To try it again while it is a guess is allowed at this one."""
+"""To try a model that was observed is allowed at this one: it may have fallen short by chance."""
 
-KEEPING_FEASIBILITY = 0.95
-"""To keep is allowed at this probability of keeping every hard bound. Above the 0.9 that one configuration
-would ask for: the best of many is the one that seems safest, and the optimum often lies on a bound."""
+KEEPING_FEASIBILITY = 0.9
+"""To keep is allowed at this probability of keeping every hard bound."""
 
 _EXACT = 1e-12
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import exp, log
+from math import ceil, exp, floor, log, log2
 
 from domain.config import LLMConfig
 from domain.decision.availability import unavailable
@@ -17,7 +17,10 @@ from domain.policy import CandidateModel, IntRange, Range, SearchSpace
 from domain.pricing import output_limit
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.7, 1.0)
-MAX_TOKENS = (256, 512, 1024, 2048)
+MOST_LIMITS = 20
+"""How many values of maxTokens are weighed, a quarter octave apart where that reaches over the range: between
+the floor on quality and the ceiling on latency there is often no more."""
+
 TOP_KS = (10, 20, 40, 80)
 MOST_TRIALS = 6
 REJECTED_FOR_MS = 86_400_000
@@ -94,7 +97,7 @@ def _all(
     yield from _observed(problem, models, pooled)
     space, incumbent = problem.search_space, problem.incumbent
     temperatures = _levels(space.temperature, incumbent.temperature, TEMPERATURES)
-    limits = _levels(_as_range(space), incumbent.max_tokens, MAX_TOKENS)
+    limits = _levels(_as_range(space), incumbent.max_tokens, _limits(space.max_tokens))
     top_p = _clip(incumbent.top_p, space.top_p)
     for model, temperature, limit in product(models, temperatures, limits):
         yield derive(problem, model, temperature=temperature, top_p=top_p, max_tokens=round(limit))
@@ -187,6 +190,18 @@ def _at(fraction: float, interval: Range | None, fixed: float, *, geometric: boo
     else:
         point = interval.min + (interval.max - interval.min) * fraction
     return _clip(round(point, 2), interval)
+
+
+def _limits(interval: IntRange | None) -> list[float]:
+    """Powers of two within an interval, and of those between them as many as may be."""
+    if interval is None:
+        return []
+    low, high = log2(interval.min), log2(interval.max)
+    for parts in (4, 2, 1):
+        found = [2 ** (step / parts) for step in range(ceil(parts * low), floor(parts * high) + 1)]
+        if len(found) <= MOST_LIMITS:
+            break
+    return found
 
 
 def _top_k_at(fraction: float, interval: IntRange) -> int:

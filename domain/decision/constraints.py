@@ -34,15 +34,15 @@ class ValidationContext:
     """What is known when a configuration is judged.
 
     `now` and `last_change_at` in ms; `traffic` for budgets; `tokens` that the service's requests use, from
-    which cost follows by the price list where no prediction was made. Of a model that was observed a
-    little or not at all predictions are a `guess`.
+    which cost follows by the price list where no prediction was made; `by_odds` says that a predicted mean
+    may be past a hard bound which is likely enough to be kept.
     """
 
     now: int
     last_change_at: int | None = None
     traffic: Sequence[Traffic] = ()
     tokens: TokenUse | None = None
-    guess: bool = False
+    by_odds: bool = False
 
 
 def validate_config(
@@ -56,9 +56,9 @@ def validate_config(
     """Judges a configuration, a plan's or a person's, against every constraint.
 
     A hard constraint breached is an error, a soft one a warning with its weight. A bound on a metric is held
-    against the predicted mean; a guess may be past it where it may hold yet, which the canary is to show
-    under a gate with the same bound. Without a prediction (a change by hand) cost is worked out from prices
-    and observed tokens; what cannot be checked before the rollout is named in `recommendations`.
+    against the predicted mean, or by the odds of keeping it, which the canary is to show under a gate with
+    the same bound. Without a prediction (a change by hand) cost is worked out from prices and observed
+    tokens; what cannot be checked before the rollout is named in `recommendations`.
     """
     judgement = _Judgement(config, search_space, dict(predictions or {}), context)
     for text in contradictions(constraints):
@@ -162,8 +162,8 @@ class _Judgement:
                 self._breach(bound.constraint, text)
                 return
             self.recommendations.append(
-                f"{constraint_name(bound.constraint)}: {text}, as far as can be told of a model that was "
-                f"hardly tried here; {100 * odds(bound, estimate):.0f} % likely to be kept"
+                f"{constraint_name(bound.constraint)}: {text}, as far as can be told; "
+                f"{100 * odds(bound, estimate):.0f} % likely to be kept"
             )
         elif bound.hard and not (bound.keeps(estimate.low) and bound.keeps(estimate.high)):
             interval = (
@@ -175,8 +175,8 @@ class _Judgement:
             )
 
     def _may_hold(self, bound: Bound, estimate: Prediction) -> bool:
-        guessed = self.context.guess and bound.hard and bound.metric in RESPONSES
-        return guessed and odds(bound, estimate) >= LEAST_ODDS_OF_A_GUESS - _ROUNDING
+        by_odds = self.context.by_odds and bound.hard and bound.metric in RESPONSES
+        return by_odds and odds(bound, estimate) >= LEAST_ODDS_OF_A_GUESS - _ROUNDING
 
     def _check_spent(self, bound: Bound) -> None:
         """A budget that is used up already is no fault of the configuration, but is said."""

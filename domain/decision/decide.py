@@ -1,11 +1,7 @@
 """The door to deciding: what holds for every strategy."""
 
-from collections.abc import Sequence
-
-from domain.decision.bounds import GUESSED_REQUESTS
 from domain.decision.constraints import ValidationContext, validate_config
-from domain.decision.history import Observation
-from domain.decision.pooling import requests_by_model, tokens_of
+from domain.decision.pooling import tokens_of
 from domain.decision.problem import DecisionProblem, Skip, Strategy
 from domain.decision.readiness import ruled_out
 from domain.plan import OptimizationPlan, ValidationResult
@@ -29,7 +25,7 @@ def decide(problem: DecisionProblem, strategy: Strategy) -> OptimizationPlan | S
 
 
 def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> ValidationResult:
-    """A plan held against the constraints of its problem; the optimizer's own may go by a guess."""
+    """A plan held against the constraints of its problem; the optimizer's own goes by the odds."""
     return validate_config(
         plan.recommended_config,
         constraints=problem.constraints,
@@ -40,12 +36,6 @@ def validate_plan(problem: DecisionProblem, plan: OptimizationPlan) -> Validatio
             last_change_at=problem.last_change_at,
             traffic=problem.traffic,
             tokens=tokens_of(problem.history, problem.incumbent),
-            guess=is_guess(plan, problem.history),
+            by_odds=plan.source == "model",
         ),
     )
-
-
-def is_guess(plan: OptimizationPlan, history: Sequence[Observation]) -> bool:
-    """Whether a plan is the optimizer's guess at a model of which little was observed, or nothing."""
-    seen = requests_by_model(history)[plan.recommended_config.model_key]
-    return plan.source == "model" and seen < GUESSED_REQUESTS

@@ -113,7 +113,7 @@ def _binding(weighing: Weighing, index: int) -> str:
     kept = f"{_bound_text(bound)} binds: {100 * probabilities.min():.0f} % likely to be kept"
     if weighing.appraisal.keeps[index]:
         return f"{kept}."
-    return f"{kept}, by a guess that the canary is to settle: its gate has the same bound."
+    return f"{kept}, which the canary is to show: its gate has the same bound."
 
 
 def _grounds(weighing: Weighing, config: LLMConfig) -> str:

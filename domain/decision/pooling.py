@@ -18,14 +18,14 @@ _MAX_HALVINGS = 40.0
 
 
 def pool_key(config: LLMConfig) -> PoolKey:
-    """Configurations of one key are one: temperature within .1, topP within .2, maxTokens a half octave, topK
-    (where the provider takes it) an octave."""
+    """Configurations of one key are one: temperature within .1, topP within .2, maxTokens a quarter octave,
+    topK (where the provider takes it) an octave."""
     return (
         config.model_key,
         config.model_version,
         round(config.temperature / 0.1),
         round(config.top_p / 0.2),
-        round(2 * log2(config.max_tokens)),
+        round(4 * log2(config.max_tokens)),
         round(log2(config.top_k)) if config.top_k and takes_top_k(config.provider) else None,
     )
 

@@ -32,7 +32,7 @@ class Best:
 def recommend(problem: DecisionProblem) -> LLMConfig | None:
     """The observed configuration to promote, or None to stay with the present one.
 
-    Asked of it: all hard constraints kept with a probability of 0.95 and by the means, a gain with a
+    Asked of it: all hard constraints kept with a probability of 0.9 and by the means, a gain with a
     probability of 0.9, and of 0.02 in the mean with what a breach would cost taken off by its odds: to gain a
     little more nothing safe is left for what may be past a bound. What was never observed or was taken back
     by the gate is not promoted; nothing is while a hard cooldown runs or hard constraints contradict each

@@ -152,7 +152,7 @@ def weigh(
             [config.model_key for config in left],
             requests_by_model(problem.history),
             near,
-            guesses=problem.mode == "weighted",
+            by_odds=problem.mode == "weighted",
         ),
         notes=found.left_out,
         unpriced=sorted({c.model_key for c, keep in zip(configs, known, strict=True) if not keep}),

@@ -9,9 +9,10 @@ from bench.decision_loop import POLICIES, Conditions, Run, run
 from bench.decisions import RECORDED, gates_of, parsed, summary, worlds_of
 from bench.listed import listed
 from bench.recorded import MODELS, recorded
-from bench.synthetic import LEVELS, Base, synthetic
-from bench.worlds import World, plain_config
-from domain.policy import Objective
+from bench.synthetic import LEVELS, SPACE, Base, synthetic
+from bench.worlds import Requests, World, plain_config
+from domain.config import LLMConfig
+from domain.policy import CandidateModel, Constraint, Objective
 
 BASE = Base(cost=0.02, latency=4000.0, quality=75.0)
 
@@ -45,6 +46,33 @@ def test_the_gain_is_the_weighed_change_by_hand() -> None:
     dearer = world.truth(other)["cost.avg"] / world.truth(world.incumbent)["cost.avg"]
     assert world.gain(other) == pytest.approx(-np.log(dearer))
     assert world.gain(world.incumbent) == 0.0
+
+
+class _Narrow(World):
+    """Costs as much as it may answer, and answers well enough from 637 tokens on, up to temperature 0.83."""
+
+    def __init__(self) -> None:
+        self.models = [CandidateModel(provider="lab", model="m0")]
+        self.space = SPACE.model_copy(update={"models": self.models, "top_p": None})
+        self.incumbent = plain_config(self.models[0])
+        self.objectives = [Objective(metric="cost.avg", goal="minimize", weight=1)]
+        self.constraints = [Constraint(type="hard", metric="quality.avg", min=80)]
+
+    def truth(self, config: LLMConfig) -> dict[str, float]:
+        quality = 80.0 + min(0, config.max_tokens - 637) + min(0.0, 0.83 - config.temperature)
+        cost = config.max_tokens / 1024 * (2 - config.temperature)
+        return {"cost.avg": cost, "latency.p95": 1.0, "quality.avg": quality}
+
+    def serve(self, config: LLMConfig, n: int, rng: np.random.Generator) -> Requests:
+        raise NotImplementedError
+
+    def population(self, config: LLMConfig) -> Requests:
+        raise NotImplementedError
+
+
+def test_the_oracle_finds_what_lies_between_the_points_of_its_grid() -> None:
+    best = np.log((2 - 0.7) / (637 / 1024 * (2 - 0.83)))
+    assert _Narrow().oracle == pytest.approx(best, abs=0.03)
 
 
 def _rows(path: Path) -> Path:
