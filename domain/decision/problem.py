@@ -74,6 +74,6 @@ class Strategy(ABC):
     def propose(self, problem: DecisionProblem) -> OptimizationPlan | Skip:
         """The plan most worth trying in a canary, or why nothing is.
 
-        A plan's configuration lies in the search space and differs from the incumbent, and its predicted
-        means keep every hard constraint.
+        A plan's configuration lies in the search space and differs from the incumbent, and by its predictions
+        it keeps every hard constraint, in the mean or likely enough for a canary.
         """

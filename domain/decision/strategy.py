@@ -22,10 +22,9 @@ class StructuredPriorStrategy(Strategy):
 
     A canary is dear, so what is known beforehand (prices, token counts, public scores) sets the expectation,
     and measurements move it. Proposed is the candidate of the highest expected improvement times
-    feasibility among those whose predicted means keep every hard constraint; among equals, that which
-    changes least. While a model was tried little its candidates need only be likely enough to keep each of
-    them, and of one never tried that nearest to the present settings alone counts. In `pareto` mode means
-    must keep them always, and a candidate must besides be predicted to make no objective worse.
+    feasibility among those that are likely enough to keep every hard constraint; among equals, that which
+    changes least. Of a model never tried that nearest to the present settings alone counts. In `pareto` mode
+    the predicted means must keep them, and a candidate must besides be predicted to make no objective worse.
     """
 
     def propose(self, problem: DecisionProblem) -> OptimizationPlan | Skip:

@@ -26,6 +26,19 @@ def test_the_floor_is_kept_with_ninety_percent(low: float) -> None:
     assert (recommend(problem(constraints=[floor(low)], history=BOTH)) is not None) is sure
 
 
+@pytest.mark.parametrize(("measured", "kept"), [(76.8, False), (77.2, True)])
+def test_what_was_measured_past_a_bound_is_not_promoted(measured: float, kept: bool) -> None:
+    """However sure its model's other settings make it."""
+    twin = config(temperature=0.2)
+    seen = observation(twin, n=60, cost=(0.0100, 1e-4), quality=(measured, 9.0))
+    asked = problem(
+        constraints=[floor(77)],
+        history=[observation(config()), seen],
+        space={"temperature": {"min": 0.0, "max": 1.0}},
+    )
+    assert recommend(asked) == (twin if kept else None)
+
+
 def test_a_small_or_unsure_gain_is_not_promoted() -> None:
     twin = config(temperature=0.2)
     space = {"temperature": {"min": 0.0, "max": 1.0}}
