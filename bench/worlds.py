@@ -138,7 +138,7 @@ class World(ABC):
         """The greatest true gain of any configuration that keeps every hard constraint: for each model from
         the best of a grid on, in ever smaller steps as long as they lead further (Hooke & Jeeves 1961)."""
         tops = (self._climbed(max(self._grid(model), key=self._merit)) for model in self.models)
-        return max(self.gain(top) for top in (self.incumbent, *tops) if not self.breaches(top))
+        return max((self.gain(top) for top in (self.incumbent, *tops) if not self.breaches(top)), default=0.0)
 
     @cached_property
     def _truths(self) -> dict[Any, dict[str, float]]:

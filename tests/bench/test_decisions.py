@@ -75,6 +75,12 @@ def test_the_oracle_finds_what_lies_between_the_points_of_its_grid() -> None:
     assert _Narrow().oracle == pytest.approx(best, abs=0.03)
 
 
+def test_where_nothing_keeps_the_bounds_there_is_nothing_to_gain() -> None:
+    world = _Narrow()
+    world.constraints = [Constraint(type="hard", metric="quality.avg", min=81)]
+    assert world.oracle == 0.0
+
+
 def _rows(path: Path) -> Path:
     """Answers of 50 and 100 tokens: the cheap model is right on three of four, the dear one on all."""
     lines = [f"40,{50},{int(i % 4 > 0)},{100},1" for i in range(120)]
