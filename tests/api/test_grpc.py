@@ -101,7 +101,7 @@ async def test_units_are_assigned_as_everywhere(both: Both, database: Database) 
     await enter(database, opened.deployment_id, 1)
     chat = ConfigRequest(service="chat")
     async with asyncio.timeout(10):
-        while (rollout := (await both.grpc.GetConfig(chat)).rollout).traffic_percent != 25:  # noqa: ASYNC110
+        while (rollout := (await both.grpc.GetConfig(chat)).rollout).traffic_percent != 25:  # noqa: ASYNC110  # the server tells nobody
             await asyncio.sleep(0.01)
     rest = done(await both.rest.get("/api/v1/config/service/chat"))["rollout"]
     assert (rollout.deployment_id, rollout.traffic_percent) == (opened.deployment_id, 25)

@@ -213,7 +213,7 @@ async def test_a_callers_deadline_ends_its_call_on_the_server(both: Both, databa
         assert (await waiting).code() is grpc.StatusCode.DEADLINE_EXCEEDED
         ended = 'grpc_requests_total{code="CANCELLED",method="/optimizer.OptimizerService/ReportMetrics"} 1.0'
         async with asyncio.timeout(10):
-            while ended not in (await both.rest.get("/metrics")).text:  # noqa: ASYNC110
+            while ended not in (await both.rest.get("/metrics")).text:  # noqa: ASYNC110  # the server tells nobody
                 await asyncio.sleep(0.02)
     # It may have been kept all the same; the same again is no duplicate.
     assert (await both.grpc.ReportMetrics(given, ("idempotency-key", "k"))).accepted == 1

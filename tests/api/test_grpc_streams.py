@@ -107,7 +107,7 @@ async def test_a_stream_whose_client_goes_away_is_let_go(both: Both, database: D
         await Client(channel).StreamConfig().read()
     ended = 'grpc_requests_total{code="CANCELLED",method="/optimizer.OptimizerService/StreamConfig"} 1.0'
     async with asyncio.timeout(10):
-        while ended not in (await both.rest.get("/metrics")).text:  # noqa: ASYNC110
+        while ended not in (await both.rest.get("/metrics")).text:  # noqa: ASYNC110  # the server tells nobody
             await asyncio.sleep(0.02)
 
 

@@ -70,8 +70,8 @@ async def test_grpc_takes_and_refuses_as_http_does(
     reader = await key_with("read")
     limits = RateLimits(reports=8, reads=0, writes=0, wrong_keys=0)
     async with served_both(served, rate_limits=limits, max_body_bytes=100_000) as both:
-        stub = TraceServiceStub(both.grpc.channel)  # type: ignore[no-untyped-call]
-        points = MetricsServiceStub(both.grpc.channel)  # type: ignore[no-untyped-call]
+        stub = TraceServiceStub(both.grpc.channel)  # type: ignore[no-untyped-call]  # generated, without types
+        points = MetricsServiceStub(both.grpc.channel)  # type: ignore[no-untyped-call]  # generated, without types
         message = request(span(), span(GEN_AI | {"gen_ai.usage.output_tokens": -1}))
         for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
             answer = await stub.Export(message, metadata=KEY, compression=compression)

@@ -40,7 +40,7 @@ FAILURE = {
 def callback(client: OptimizerClient, monkeypatch: pytest.MonkeyPatch) -> Any:
     """LiteLLM is too large to install for a base class without behaviour."""
     logger = ModuleType("litellm.integrations.custom_logger")
-    logger.CustomLogger = type("CustomLogger", (), {})  # type: ignore[attr-defined]
+    logger.CustomLogger = type("CustomLogger", (), {})  # type: ignore[attr-defined]  # a module made here
     for module in (ModuleType("litellm"), ModuleType("litellm.integrations"), logger):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.delitem(sys.modules, "llm_auto_optimizer.litellm", raising=False)

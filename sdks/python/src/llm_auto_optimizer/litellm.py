@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from litellm.integrations.custom_logger import CustomLogger  # type: ignore[import-not-found, unused-ignore]
+from litellm.integrations.custom_logger import CustomLogger  # type: ignore[import-not-found, unused-ignore]  # whoever uses it has it
 
 from llm_auto_optimizer._async_client import AsyncOptimizerClient
 from llm_auto_optimizer._client import OptimizerClient
 
 
-class OptimizerLogger(CustomLogger):  # type: ignore[misc, unused-ignore]
+class OptimizerLogger(CustomLogger):  # type: ignore[misc, unused-ignore]  # Any where LiteLLM is not
     """Queues a report of each call. Calls that LiteLLM prices at nothing are left to the server to price."""
 
     def __init__(
